@@ -1,0 +1,37 @@
+"""Frozen dataclasses to JSON and back, checked at the door by pydantic."""
+
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lab.errors import StoreError
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def to_json(value: Any) -> bytes:
+    """A dataclass as indented JSON.  NaN and infinities are written as such and read back."""
+    return _adapter(type(value)).dump_json(value, indent=1)
+
+
+def to_dict(value: Any) -> Any:
+    """A dataclass as plain JSON values."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def from_json(kind: type[T], text: bytes | str, where: str) -> T:
+    """Read a ``kind`` back.  Raises StoreError naming ``where`` and the first field that does not fit."""
+    try:
+        value: T = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"{where}: not a {kind.__name__}: {field or 'document'}: {first['msg']}",
+                         "The file is damaged or from another version; delete its folder and run again.") from error  # fmt: skip
+    return value

@@ -1,0 +1,462 @@
+"""The words of the lab as frozen values; standard library only, no I/O.
+
+A scenario file writes ``Scenario`` and the values in it.  ``lab.describe`` turns that into a ``GotchaPlan``, in which
+every prediction is a number already: that is what is stored, run and judged.  ``docs/glossary.md`` has the words in prose.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+# ---------------------------------------------------------------- load shapes
+
+
+@dataclass(frozen=True)
+class ClosedLoad:
+    """``users`` who each send, wait for the answer, think, and send again.
+
+    With ``requests`` the load ends after that many requests in total instead of after the condition's duration.
+    ``reconnect`` opens a new TCP connection for every request, so that every worker gets its share.
+    """
+
+    users: int
+    think_s: float = 0.0
+    requests: int | None = None
+    reconnect: bool = False
+    shape: Literal["closed"] = "closed"
+
+
+@dataclass(frozen=True)
+class OpenLoad:
+    """Requests planned at instants that do not depend on the answers, handed to a pool of ``connections``."""
+
+    rate_per_s: float
+    arrivals: Literal["poisson", "uniform"] = "poisson"
+    connections: int = 128
+    shape: Literal["open"] = "open"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a ``StagedLoad``."""
+
+    rate_per_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class StagedLoad:
+    """An open load whose rate changes in steps (overload and recovery)."""
+
+    stages: tuple[Stage, ...]
+    arrivals: Literal["poisson", "uniform"] = "poisson"
+    connections: int = 256
+    shape: Literal["staged"] = "staged"
+
+
+@dataclass(frozen=True)
+class Burst:
+    """``requests`` released at one instant on connections that are already open; ``repeats`` bursts, ``every_s`` apart."""
+
+    requests: int
+    repeats: int = 1
+    every_s: float = 0.0
+    shape: Literal["burst"] = "burst"
+
+
+@dataclass(frozen=True)
+class Journey:
+    """``users`` who each walk one sequence of requests once (the user class's ``journey`` method)."""
+
+    users: int = 1
+    shape: Literal["journey"] = "journey"
+
+
+Load: TypeAlias = ClosedLoad | OpenLoad | StagedLoad | Burst | Journey
+
+# ---------------------------------------------------------------- conditions
+
+ServerKind: TypeAlias = Literal["uvicorn", "gunicorn", "gunicorn-uvicorn", "granian"]
+LoopKind: TypeAlias = Literal["uvloop", "asyncio"]
+HttpKind: TypeAlias = Literal["httptools", "h11"]
+Service: TypeAlias = Literal["postgres", "redis", "upstream", "celery"]
+Scalar: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server configuration of a condition.  ``gunicorn`` is its native asgi worker, ``options`` are extra arguments."""
+
+    kind: ServerKind = "uvicorn"
+    workers: int = 1
+    loop: LoopKind = "uvloop"
+    http: HttpKind = "httptools"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens to the system during the load, ``at_s`` after its start; stored and shaded on charts.
+
+    ``kill`` and ``term`` send a signal to ``whom``: ``worker`` (the first), ``querying`` (the worker whose connection runs
+    a statement now), ``server`` (the whole tree), ``celery``, ``celery_child`` (one pool process).  ``start`` starts the server or the Celery
+    worker again.  ``sql`` and ``redis`` run ``statement``.  ``fault`` sets the fault proxy's mode to ``statement``.
+    """
+
+    at_s: float
+    action: Literal["kill", "term", "start", "sql", "redis", "fault"]
+    whom: str = ""
+    statement: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The slow neighbour that a target calls: a real HTTP server of the lab that answers after ``delay_s``."""
+
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class CeleryWorker:
+    """A Celery worker of the variant's own ``celery_app``, started and supervised like a server."""
+
+    concurrency: int = 1
+    workers: int = 1
+    pool: str = "prefork"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The fault proxy and where it stands: in front of the target, PostgreSQL, Redis or the upstream."""
+
+    where: Literal["target", "postgres", "redis", "upstream"] = "target"
+    mode: str = "pass"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One cell of a sweep: load shape x server configuration x target parameters.
+
+    ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
+    ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).
+    """
+
+    label: str
+    load: Load
+    duration_s: float = 3.0
+    warmup_s: float = 0.0
+    server: Server = Server()
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    setup_sql: str = ""
+    events: tuple[Event, ...] = ()
+    upstream: Upstream | None = None
+    celery: CeleryWorker | None = None
+    proxy: Proxy | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    python: str = ""
+    variants: tuple[str, ...] = ()
+    quick: bool = True
+    quick_pairs: int | None = None
+    control: bool = False
+    forced: bool = False
+    drain_s: float = 10.0
+
+    @property
+    def workers(self) -> int:
+        """Worker processes of the server."""
+        return self.server.workers
+
+    @property
+    def key(self) -> str:
+        """The label as a folder name, unique within a gotcha."""
+        return re.sub(r"[^a-z0-9.=]+", "-", self.label.lower()).strip("-")
+
+    def number(self, name: str) -> float:
+        """A numeric parameter.  Raises KeyError where the condition has none of that name."""
+        return float(self.params[name])
+
+
+# ---------------------------------------------------------------- what is asked besides the load
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One request with its expected answer, sent to every variant before and after the load.
+
+    ``body`` is compared as JSON where given; ``ignore`` names top-level keys that may differ between variants.
+    ``after`` False leaves it out after the load (a limiter has spent its quota by then).
+    """
+
+    path: str
+    method: str = "GET"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    body: Any = None
+    ignore: tuple[str, ...] = ()
+    before: bool = True
+    after: bool = True
+
+
+@dataclass(frozen=True)
+class FinalRead:
+    """A number read after the load: ``sql`` (first column of the first row), a ``redis`` command, or a ``path`` and the ``pointer`` into its JSON."""
+
+    name: str
+    sql: str = ""
+    redis: tuple[str, ...] = ()
+    path: str = ""
+    pointer: str = ""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A request sent once after the load with auto_explain on: rows and buffers that its statements really touched.
+
+    ``paths`` maps a variant to its request path.  ``level`` is where it stands on the sweep's axis.
+    """
+
+    name: str
+    paths: Mapping[str, str]
+    level: float
+
+
+# ---------------------------------------------------------------- claims
+
+Kind: TypeAlias = Literal["harm", "mechanism", "fix", "tax"]
+Relation: TypeAlias = Literal["about", "at_most", "at_least"]
+CLAIM_KINDS: tuple[Kind, ...] = ("harm", "mechanism", "fix", "tax")
+
+_REF = re.compile(r"(?P<variant>[a-z][a-z0-9_]*)\.(?P<metric>[a-z][a-z0-9_]*)(?:\[(?P<arg>[^\]]+)\])?")
+
+
+@dataclass(frozen=True)
+class MetricRef:
+    """``variant.metric[argument]``, for example ``naive.sql_calls[load]``."""
+
+    variant: str
+    metric: str
+    arg: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "MetricRef":
+        """Read a reference.  Raises ValueError naming the text."""
+        match = _REF.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"metric {text!r}: expected variant.metric or variant.metric[argument]")
+        return cls(match["variant"], match["metric"], match["arg"] or "")
+
+    def __str__(self) -> str:
+        return f"{self.variant}.{self.metric}" + (f"[{self.arg}]" if self.arg else "")
+
+
+@dataclass(frozen=True)
+class MetricExpression:
+    """One metric, or the ratio of two (``naive.latency_p50_s / correct.latency_p50_s``)."""
+
+    numerator: MetricRef
+    denominator: MetricRef | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "MetricExpression":
+        """Read an expression.  Raises ValueError naming the text."""
+        parts = [MetricRef.parse(part) for part in text.split(" / ")]
+        if len(parts) > 2:
+            raise ValueError(f"metric {text!r}: at most one ' / '")
+        return cls(parts[0], parts[1] if len(parts) == 2 else None)
+
+    @property
+    def refs(self) -> tuple[MetricRef, ...]:
+        """The metrics that it reads."""
+        return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that a measurement can refute.
+
+    ``predict`` gives the prediction for a condition, or None where the claim does not speak of it; ``formula`` is the same in
+    print and ``source`` says where it comes from.  ``tolerance`` is a share of the prediction; 0 asks for equality in every
+    trial.  ``null`` is what the metric reads when there is no effect (1 for a ratio); with it a measurement between the two is
+    called smaller and one beyond it reversed.  ``headline`` is the label of the condition that the answer quotes.
+    """
+
+    id: str
+    kind: Kind
+    statement: str
+    metric: str
+    predict: Callable[[Condition], float | None]
+    formula: str
+    source: str
+    relation: Relation = "about"
+    tolerance: float = 0.10
+    null: float | None = None
+    headline: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart by the name of its kind (``analysis.charts.KINDS``).  ``title`` states the finding and may quote claims like ``answer``.
+
+    ``metric`` has no variant: every variant is drawn.  ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
+    ``conditions`` limits it to these labels; ``theory`` names the claims whose predictions are drawn beside the measurement.
+    """
+
+    kind: str
+    metric: str
+    title: str
+    x: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    conditions: tuple[str, ...] = ()
+    theory: tuple[str, ...] = ()
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How a target is exercised and what is claimed.
+
+    ``constants`` repeats the target's own module constants that the theory uses; a test holds both files to it.
+    ``queries`` names SQL patterns (LIKE) that metrics such as ``sql_calls[load]`` count in pg_stat_statements.
+    ``answer`` is one sentence in which ``{claim_id}`` is the measured and ``{claim_id.predicted}`` the predicted value at the headline
+    condition, with Python's format specifications.
+    """
+
+    title: str
+    claim: str
+    parts: tuple[int, ...]
+    catalogue_ids: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    claims: tuple[Claim, ...]
+    charts: tuple[Chart, ...]
+    probes: tuple[Probe, ...]
+    answer: str
+    services: tuple[Service, ...] = ()
+    constants: Mapping[str, Scalar] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
+    final_reads: tuple[FinalRead, ...] = ()
+    explained: tuple[Explained, ...] = ()
+    contract_differs: str = ""
+    disagrees_with_source: str = ""
+    quick_pairs: int = 3
+    full_pairs: int = 8
+
+
+# ---------------------------------------------------------------- the registered plan
+
+
+@dataclass(frozen=True)
+class ClaimPlan:
+    """A claim with its predictions as numbers by condition key: registered before any load."""
+
+    id: str
+    kind: Kind
+    statement: str
+    metric: str
+    formula: str
+    source: str
+    relation: Relation
+    tolerance: float
+    null: float | None
+    headline: str
+    predictions: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GotchaPlan:
+    """A gotcha as everything below the scenarios knows it.  ``slug`` is ``topic/gotcha``; ``variants`` begins with naive, correct."""
+
+    slug: str
+    title: str
+    claim: str
+    parts: tuple[int, ...]
+    catalogue_ids: tuple[str, ...]
+    variants: tuple[str, ...]
+    services: tuple[Service, ...]
+    conditions: tuple[Condition, ...]
+    claims: tuple[ClaimPlan, ...]
+    charts: tuple[Chart, ...]
+    probes: tuple[Probe, ...]
+    answer: str
+    constants: Mapping[str, Scalar]
+    queries: Mapping[str, str]
+    final_reads: tuple[FinalRead, ...]
+    explained: tuple[Explained, ...]
+    contract_differs: str
+    disagrees_with_source: str
+    quick_pairs: int
+    full_pairs: int
+    content_hash: str
+
+    @property
+    def topic(self) -> str:
+        """The folder above the gotcha's."""
+        return self.slug.split("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The gotcha's own snake_case name."""
+        return self.slug.split("/")[1]
+
+    def condition(self, key: str) -> Condition:
+        """The condition of that key.  Raises KeyError."""
+        for condition in self.conditions:
+            if condition.key == key:
+                return condition
+        raise KeyError(key)
+
+    def variants_of(self, condition: Condition) -> tuple[str, ...]:
+        """The arms that run under a condition."""
+        return condition.variants or self.variants
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One trial to do: a variant under a condition.  Both arms of a pair have the same ``seed``."""
+
+    gotcha: str
+    condition: str
+    pair: int
+    variant: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One invocation: what will be run, in which order, predicted in advance."""
+
+    run: str
+    mode: Literal["quick", "full"]
+    seed: int
+    created_at: str
+    gotchas: tuple[GotchaPlan, ...]
+    trials: tuple[TrialPlan, ...]
+    pairs: int
+    format_version: int = 1
+
+    def gotcha(self, slug: str) -> GotchaPlan:
+        """The plan of one gotcha.  Raises KeyError."""
+        for gotcha in self.gotchas:
+            if gotcha.slug == slug:
+                return gotcha
+        raise KeyError(slug)
+
+
+# ---------------------------------------------------------------- samples
+
+OUTCOMES = ("ok", "http_error", "timeout", "reset", "refused", "censored")
+"""What became of a request; the code in a sample is the index.  ``ok`` is a status below 400, ``http_error`` any other answer."""
+
+SAMPLE_COLUMNS = (
+    "planned_ns", "dispatched_ns", "sent_ns", "first_byte_ns", "done_ns",
+    "status", "bytes", "name_id", "level", "pid", "outcome", "reused",
+)  # fmt: skip
+"""One row a request.  Times are CLOCK_MONOTONIC; 0 where it did not happen.  ``level`` is the sweep's position (int, -1 for none),
+``reused`` is 0 for the first request on a connection, ``name_id`` an index into the trial's ``request_names``."""

@@ -1,0 +1,152 @@
+"""What a trial leaves behind, as frozen values; ``lab.store`` writes them, ``analysis`` reads them.
+
+format_version history
+    1  first
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ProcessUse:
+    """What one process tree used between the start and the end of the load.  ``cpu_ns`` counts all its threads and processes."""
+
+    cpu_ns: int
+    rss_peak_bytes: int
+    processes: int
+    threads_peak: int = 0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One row of pg_stat_statements: what the trial added to it."""
+
+    query: str
+    calls: int
+    rows: int
+    shared_blks: int
+    exec_ms: float
+
+
+@dataclass(frozen=True)
+class PlanSeen:
+    """One statement as auto_explain saw it in an explained request.  ``rows_visited`` sums rows out of the scans and rows they removed."""
+
+    name: str
+    level: float
+    query: str
+    rows_visited: int
+    rows_returned: int
+    shared_blks: int
+    nodes: tuple[str, ...]
+    temp_blks: int = 0
+
+
+@dataclass(frozen=True)
+class EventSeen:
+    """An event as it happened; ``at_ns`` is CLOCK_MONOTONIC."""
+
+    label: str
+    action: str
+    at_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeSeen:
+    """A probe's outcome; ``problem`` is empty where the answer was the expected one."""
+
+    request: str
+    when: Literal["before", "after"]
+    status: int
+    problem: str
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class GeneratorSeen:
+    """What the load child says about itself.
+
+    ``cpu_windows`` are shares of one core per 1 s window, ``jitter_*`` the overshoot of a greenlet that sleeps 10 ms,
+    ``planned`` and ``sent`` count requests, ``trace_hash`` identifies the arrival schedule.
+    """
+
+    planned: int
+    sent: int
+    reconnects: int
+    cpu_windows: tuple[float, ...]
+    jitter_p99_s: float
+    jitter_max_s: float
+    trace_hash: str
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as measured.  A failed one is a result too: ``status`` and ``reason`` say what happened.
+
+    ``activity`` holds the peaks of pg_stat_activity by state while the load ran, ``activity_series`` rows of
+    (monotonic ns, total, active, idle, idle in transaction); ``tables`` rows read per table once the server had stopped;
+    ``redis_commands`` calls per command; ``observed`` counts that the user class kept.
+    """
+
+    gotcha: str
+    condition: str
+    pair: int
+    variant: str
+    seed: int
+    status: Literal["ok", "failed", "interrupted"]
+    reason: str = ""
+    started_at: str = ""
+    load_started_ns: int = 0
+    load_ended_ns: int = 0
+    request_names: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    server_pids: tuple[int, ...] = ()
+    loop: str = ""
+    http: str = ""
+    observed: Mapping[str, float] = field(default_factory=dict)
+    final_reads: Mapping[str, float] = field(default_factory=dict)
+    probes: tuple[ProbeSeen, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
+    activity: Mapping[str, int] = field(default_factory=dict)
+    activity_series: tuple[tuple[int, ...], ...] = ()
+    sessions_opened: int = 0
+    redis_commands: Mapping[str, int] = field(default_factory=dict)
+    redis_memory_bytes: int = 0
+    processes: Mapping[str, ProcessUse] = field(default_factory=dict)
+    plans: tuple[PlanSeen, ...] = ()
+    events: tuple[EventSeen, ...] = ()
+    generator: GeneratorSeen | None = None
+    noise: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+SERVER_COLUMNS = ("t_ns", "pid", "requests", "in_flight", "loop_lag_max_ns", "threads_borrowed", "gc_pause_ns", "cpu_ns")
+"""One row per worker and sampling interval in server.parquet.  ``requests`` and ``cpu_ns`` are totals of that worker so far,
+``loop_lag_max_ns`` the longest lateness of a 5 ms timer in the interval, ``gc_pause_ns`` time in the collector so far."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the software of a run."""
+
+    python: str
+    platform: str
+    cpu_model: str
+    cores: int
+    memory_bytes: int
+    affinity: Mapping[str, tuple[int, ...]]
+    packages: Mapping[str, str]
+    services: Mapping[str, str]
+    limits: Mapping[str, str]
+    noise: Mapping[str, float]
+    git_commit: str = ""
+    format_version: int = FORMAT_VERSION
