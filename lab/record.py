@@ -129,7 +129,16 @@ class TrialRecord:
     format_version: int = FORMAT_VERSION
 
 
-SERVER_COLUMNS = ("t_ns", "pid", "requests", "in_flight", "loop_lag_max_ns", "threads_borrowed", "gc_pause_ns", "cpu_ns")
+SERVER_COLUMNS = (
+    "t_ns",
+    "pid",
+    "requests",
+    "in_flight",
+    "loop_lag_max_ns",
+    "threads_borrowed",
+    "gc_pause_ns",
+    "cpu_ns",
+)
 """One row per worker and sampling interval in server.parquet.  ``requests`` and ``cpu_ns`` are totals of that worker so far,
 ``loop_lag_max_ns`` the longest lateness of a 5 ms timer in the interval, ``gc_pause_ns`` time in the collector so far."""
 

@@ -1,0 +1,138 @@
+"""The describe child: imports the scenarios and prints what they say as JSON, predictions as numbers.
+
+Run as ``python -m lab.describe [--root DIR] [--only TOPIC/GOTCHA]... [--servers JSON]``.  It is a process of its own because a
+scenario imports locust, which monkey-patches the whole process with gevent.  Output: ``{"format_version": 1, "gotchas": [GotchaPlan],
+"broken": [{"gotcha", "error"}]}``.  ``--servers`` replaces the server of every condition by each of the given ones (compare, ``--workers``).
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lab.codec import to_dict
+from lab.model import Claim, ClaimPlan, Condition, GotchaPlan, MetricExpression, Scenario, Server
+
+FORMAT_VERSION = 1
+
+
+def variants_in(folder: Path) -> tuple[str, ...]:
+    """The variants of a target folder: naive, correct, then the others by name."""
+    others = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("naive", "correct"))
+    return ("naive", "correct", *others)
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Import a scenario file.  Raises what it raises, or TypeError where it has no SCENARIO."""
+    spec = importlib.util.spec_from_file_location(f"scenarios.{path.parent.name}.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be imported")
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    scenario = getattr(module, "SCENARIO", None)
+    if not isinstance(scenario, Scenario):
+        raise TypeError("the file defines no SCENARIO = Scenario(...)")
+    return scenario
+
+
+def under_servers(condition: Condition, servers: Sequence[Server]) -> Iterable[Condition]:
+    """The condition under each of the given servers, told apart by label and by the parameters ``workers`` and ``server``."""
+    for server in servers:
+        params = {**condition.params, "workers": server.workers, "server": server.kind, "loop": server.loop}
+        name = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
+        yield replace(condition, server=server, params=params, label=f"{condition.label} on {name}")
+
+
+def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:
+    """Evaluate a claim's prediction at each condition.  Raises ValueError for a claim that can say nothing."""
+    MetricExpression.parse(claim.metric)
+    predictions = {}
+    for condition in conditions:
+        value = claim.predict(condition)
+        if value is not None:
+            predictions[condition.key] = float(value)
+    if not predictions:
+        raise ValueError(f"claim {claim.id}: predicts nothing under any condition")
+    wanted = [
+        c.key for c in conditions if claim.headline and c.label.startswith(claim.headline) and c.key in predictions
+    ]
+    if claim.headline and not wanted:
+        raise ValueError(f"claim {claim.id}: headline {claim.headline!r} is not the label of a condition it speaks of")
+    headline = wanted[-1] if wanted else list(predictions)[-1]
+    same = {field.name: getattr(claim, field.name) for field in fields(ClaimPlan)
+            if field.name not in ("headline", "predictions")}  # fmt: skip
+    return ClaimPlan(**same, headline=headline, predictions=predictions)
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """A short hash of files' names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan:
+    """The registered plan of one gotcha.  Raises whatever is wrong with its files."""
+    target = root / "targets" / slug
+    path = root / "scenarios" / f"{slug}.py"
+    scenario = load_scenario(path)
+    conditions = scenario.conditions
+    if servers:
+        conditions = tuple(new for old in conditions if not old.control for new in under_servers(old, servers))
+    keys = [condition.key for condition in conditions]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"two conditions have the same label: {sorted(keys)}")
+    claims = []
+    for claim in scenario.claims:
+        try:
+            claims.append(register(claim, conditions))
+        except ValueError:
+            if not servers:  # with the controls left out some claims have nothing to speak of
+                raise
+    same = {field.name: getattr(scenario, field.name) for field in fields(Scenario)
+            if field.name not in ("conditions", "claims")}  # fmt: skip
+    return GotchaPlan(
+        **same, slug=slug, variants=variants_in(target), conditions=conditions, claims=tuple(claims),
+        content_hash=content_hash([path, *(one for one in target.iterdir() if one.is_file())]),
+    )  # fmt: skip
+
+
+def describe(root: Path, only: Sequence[str] = (), servers: Sequence[Server] = ()) -> dict[str, Any]:
+    """The document printed by this module; a broken gotcha is reported and the rest goes on."""
+    gotchas, broken = [], []
+    for path in sorted((root / "scenarios").glob("*/*.py")):
+        slug = f"{path.parent.name}/{path.stem}"
+        if only and slug not in only:
+            continue
+        try:
+            gotchas.append(to_dict(plan_of(slug, root, servers)))
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+            line = f" (scenarios/{slug}.py line {frames[-1].lineno})" if frames else ""
+            broken.append({"gotcha": slug, "error": f"{type(error).__name__}: {error}{line}"})
+    return {"format_version": FORMAT_VERSION, "gotchas": gotchas, "broken": broken}
+
+
+def main() -> None:
+    """Entry point of the child."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--servers", default="[]")
+    options = parser.parse_args()
+    servers = [Server(**{**one, "options": tuple(one.get("options", ()))}) for one in json.loads(options.servers)]
+    document = json.dumps(describe(options.root, options.only, servers))
+    sys.stdout.write(document + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Probes and final reads over HTTP: one request at a time, on the standard library's client, away from the load generator."""
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lab.model import Probe
+from lab.record import ProbeSeen
+
+TIMEOUT_S = 30.0
+BODY_KEPT = 400
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: status (0 where there was none), body, and what went wrong instead of one."""
+
+    status: int
+    body: bytes
+    problem: str = ""
+
+
+def send(url: str, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+    """One request on a connection of its own.  Never raises for the network: ``problem`` says what happened."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_S)
+    sent_headers = {"Connection": "close", **(headers or {})}
+    data = None
+    if body is not None:
+        data = json.dumps(body).encode()
+        sent_headers.setdefault("Content-Type", "application/json")
+    try:
+        connection.request(method, path, body=data, headers=sent_headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.read())
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(0, b"", f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+
+
+def _compare(probe: Probe, answer: Answer) -> str:
+    if answer.problem:
+        return f"no answer: {answer.problem}"
+    if answer.status != probe.status:
+        return f"status {answer.status}, expected {probe.status}: {answer.body[:BODY_KEPT]!r}"
+    if probe.body is None:
+        return ""
+    try:
+        got = json.loads(answer.body)
+    except ValueError:
+        return f"the body is not JSON: {answer.body[:BODY_KEPT]!r}"
+    wanted = probe.body
+    if isinstance(got, dict) and isinstance(wanted, dict):
+        got = {key: value for key, value in got.items() if key not in probe.ignore}
+        wanted = {key: value for key, value in wanted.items() if key not in probe.ignore}
+    return "" if got == wanted else f"body {got!r}, expected {wanted!r}"
+
+
+def run_probe(url: str, probe: Probe, when: Literal["before", "after"]) -> ProbeSeen:
+    """Send one probe and compare its answer with the expected one."""
+    answer = send(url, probe.method, probe.path, probe.headers, probe.json)
+    text = answer.body[:BODY_KEPT].decode("utf-8", "replace")
+    return ProbeSeen(f"{probe.method} {probe.path}", when, answer.status, _compare(probe, answer), text)
+
+
+def read_pointer(body: bytes, pointer: str) -> float:
+    """The number at a JSON pointer (RFC 6901, no escapes needed here).  Raises ValueError saying what was there."""
+    value: Any = json.loads(body)
+    for part in [one for one in pointer.split("/") if one]:
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{pointer!r} holds {value!r}, not a number")
+    return float(value)
