@@ -1,0 +1,60 @@
+"""Metrics: one table, name -> function of a trial.  The unit is the end of the name; an argument stands in brackets.
+
+Rates and times are taken from the measured window (after the warm-up, before the drain), counts from the whole load, because the
+services' own counters cannot be split.  ``docs/verdicts.md`` lists every name; a test holds it to this table.
+"""
+
+from analysis.frames import Trial
+from analysis.metrics import counts, database, fits, latency, overload, server
+from analysis.metrics.base import Context, Family, Metric, MetricRefused, Refusal, unit_of
+from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for module in (latency, counts, server, database, fits, overload)
+    for metric in module.METRICS
+}  # fmt: skip
+"""Every metric there is."""
+
+STANDARD = (
+    "throughput_rps", "latency_p50_s", "latency_p99_s", "cpu_server_s_per_request", "requests_ok", "error_share",
+)  # fmt: skip
+"""What every trial is measured by besides what the claims and charts ask for."""
+
+
+def parse_metric(text: str) -> tuple[str, str]:
+    """``name[argument]`` as name and argument; for a chart's metric, which has no variant."""
+    name, _, rest = text.strip().partition("[")
+    return name, rest.removesuffix("]")
+
+
+def family_of(ref: MetricRef) -> Family:
+    """What kind of quantity a reference reads: a fit is of the kind that it fits.  Raises KeyError for an unknown metric."""
+    metric = METRICS[ref.metric]
+    return "time" if metric.name.startswith("fit_") and ref.arg == "latency" else metric.family
+
+
+def unit_of_expression(expression: MetricExpression) -> str:
+    """The unit of a claim's number: that of the metric, or x for the ratio of two."""
+    return "x" if expression.denominator else unit_of(expression.numerator.metric)
+
+
+def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg: str = "") -> float | Refusal:
+    """A metric of a trial, +inf where it lies among the unanswered requests, or the reason why it cannot be had."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return Refusal(f"there is no metric {name!r}", "docs/verdicts.md lists them.", "unknown")
+    if metric.argument_needed and not arg:
+        return Refusal(f"{name} needs an argument", f"Write {name}[{metric.argument}].", "unknown")
+    if arg and not metric.argument:
+        return Refusal(f"{name} takes no argument", f"Write {name}.", "unknown")
+    try:
+        return metric.function(Context(trial, plan, condition, arg))
+    except MetricRefused as refused:
+        return Refusal(str(refused), refused.hint, refused.kind)
+
+
+__all__ = [
+    "METRICS", "STANDARD", "Context", "Family", "Metric", "MetricRefused", "Refusal",
+    "family_of", "measure", "parse_metric", "unit_of", "unit_of_expression",
+]  # fmt: skip
