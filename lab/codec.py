@@ -1,6 +1,6 @@
 """Frozen dataclasses to JSON and back, checked at the door by pydantic."""
 
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,7 +10,7 @@ from lab.errors import StoreError
 T = TypeVar("T")
 
 
-@cache
+@lru_cache(maxsize=None)
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
