@@ -1,0 +1,233 @@
+"""Children of the lab: started under the guard, waited for with a deadline, stopped with their whole group."""
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from lab.errors import LabError, ServerError
+from lab.services import guard as guard_module
+from lab.services.guard import MARKER
+
+POLL_S = 0.01
+TAIL_BYTES = 4000
+# The launcher waits until its group is registered with the guard, so that no instant exists in which a running child is unknown;
+# if the lab dies first it reads end of file and leaves.  The gate is standard input, which `read` takes byte by byte.
+LAUNCHER = 'read -r _ || exit 1; exec "$@"'
+
+
+@dataclass
+class Child:
+    """A running command, leader of its own session and group."""
+
+    process: "subprocess.Popen[str]"
+    name: str
+    log_path: Path
+    stop_signal: int
+    _forget: Callable[[int], None] = field(repr=False)
+    killed: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The pid, which is also the group's."""
+        return self.process.pid
+
+    @property
+    def stdin(self) -> IO[str] | None:
+        """Standard input where it is a pipe."""
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[str] | None:
+        """Standard output where it is a pipe."""
+        return self.process.stdout
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self.process.poll()
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The last lines of the log, on one line."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
+                text = log.read().decode("utf-8", "replace")
+        except OSError:
+            return "no log"
+        found = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
+        return " | ".join(found) or "its log is empty"
+
+    def stop(self, timeout_s: float) -> None:
+        """Signal the group, wait, KILL what is left of it.  Raises ServerError where even that does not end the leader."""
+        if self.process.poll() is None:
+            self._signal(self.stop_signal)
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.killed = True
+        self._signal(signal.SIGKILL)  # members that outlived the leader
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            raise ServerError(
+                f"{self.name} (pid {self.pid}) cannot be killed", "Look at it with ps; it may hang in the kernel."
+            ) from None
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._forget(self.pid)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+class Guard:
+    """Starts children and promises that none outlives the lab.  A context manager; leave it last."""
+
+    def __enter__(self) -> Self:
+        self._marker = secrets.token_hex(8)
+        self._children: list[Child] = []
+        self._folders: list[Path] = []
+        read_end, self._write_end = os.pipe()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-S", "-E", guard_module.__file__, self._marker], stdin=read_end, stdout=subprocess.PIPE,
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+        os.close(read_end)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        problems = []
+        for child in reversed(self._children):
+            try:
+                child.stop(5.0)
+            except LabError as problem:
+                problems.append(problem)
+        os.close(self._write_end)  # the guard sees the end of its input, cleans what is left, and goes
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guard.wait(10)
+        assert self._guard.stdout is not None
+        self._guard.stdout.close()
+        if problems and error is None:
+            raise problems[0]
+
+    def _tell(self, line: str, *, answer: bool = False) -> None:
+        os.write(self._write_end, f"{line}\n".encode())
+        if answer:
+            assert self._guard.stdout is not None
+            if not self._guard.stdout.readline():
+                raise ServerError("the guard process is gone", "Start the lab again.")
+
+    def _forget(self, pid: int) -> None:
+        self._tell(f"forget {pid}")
+        self._children = [child for child in self._children if child.pid != pid]
+
+    def temporary_folder(self, prefix: str) -> Path:
+        """A new folder that is gone when the lab is."""
+        folder = Path(tempfile.mkdtemp(prefix=f"gotcha-lab-{prefix}"))
+        self._tell(f"folder {folder}")
+        return folder
+
+    def spawn(
+        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_path: Path, name: str,
+        stop_signal: int = signal.SIGTERM, user: str | None = None, pipes: bool = False,
+    ) -> Child:  # fmt: skip
+        """Start ``command`` as the leader of its own session.  ``pipes`` gives text pipes for standard input and output.
+
+        Everything else goes to ``log_path`` (appended).  ``user`` drops root's rights to that account.  Raises ServerError.
+        """
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        full_env = {**env, MARKER: self._marker}
+        full_env.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles its imports each time starts slowly
+        identity = {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        try:
+            with log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", LAUNCHER, name, *command], env=full_env, cwd=cwd, start_new_session=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE if pipes else log, stderr=log,
+                    text=True, **identity,  # type: ignore[call-overload]
+                )  # fmt: skip
+            child = Child(process, name, log_path, stop_signal, self._forget)
+            self._children.append(child)
+            self._tell(f"group {process.pid} {stop_signal}", answer=True)
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            if not pipes:
+                process.stdin.close()
+        except OSError as error:
+            raise ServerError(f"{name} cannot be started: {error}", "Check the log folder and the limits.") from error
+        return child
+
+
+def wait_until(predicate: Callable[[], bool], timeout_s: float, child: Child, what: str) -> None:
+    """Wait for ``predicate``.  Raises ServerError with the log's end where the child dies first or the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not predicate():
+        code = child.poll()
+        if code is not None:
+            raise ServerError(f"{child.name} ended with code {code} while waiting for {what}: {child.log_tail()}",
+                              f"Its log is {child.log_path.name}.")  # fmt: skip
+        if time.monotonic() > deadline:
+            raise ServerError(f"{child.name}: waited {timeout_s:.0f} s for {what}: {child.log_tail()}",
+                              f"Its log is {child.log_path.name}.")  # fmt: skip
+        time.sleep(POLL_S)
+
+
+def is_listening(port: int) -> bool:
+    """Whether something accepts connections on the loopback port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class PortReservation:
+    """A free loopback port, held by a bound socket that never listens until the server has taken it.
+
+    Linux lets a server that sets SO_REUSEADDR bind the same port as long as nobody listens, while the kernel hands the port to
+    nobody else: no race between finding a port and using it.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind(("127.0.0.1", port))
+        except OSError as error:
+            self._socket.close()
+            raise ServerError(f"port {port} is taken: {error.strerror}", "Choose another with --port.") from error
+        if port and is_listening(port):
+            self._socket.close()
+            raise ServerError(f"port {port} is taken: somebody listens on it", "Choose another with --port.")
+        self.port: int = self._socket.getsockname()[1]
+        if sys.platform != "linux":
+            self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, as far as it goes."""
+    shutil.rmtree(folder, ignore_errors=True)
