@@ -1,0 +1,134 @@
+"""One loop that blocks for T is a queue with one server: W workers give W / T however many users there are.
+
+In threads (``def``) it is min(C / W, 40) W / T, AnyIO's forty tokens per worker; awaited it is C / T until the CPU is full.
+The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.
+"""
+
+from lab.loadgen.users import LabUser
+from locust import task
+
+from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Upstream
+
+UPSTREAM_TIME_S = 0.1  # the supplier's time; long against the 2-3 ms of CPU that a request takes
+WAVE_TIME_S = 0.4  # longer where eighty are in flight, so that the CPU is not what limits them
+THREADS = 40  # anyio 4.16, default limiter of to_thread.run_sync
+
+
+class Shopper(LabUser):
+    @task
+    def read_availability(self) -> None:
+        self.get(f"/availability/{self.rng.randrange(1, 1000)}", name="availability")
+
+
+def users(
+    label: str, count: int, requests: int, *, workers: int = 1, upstream_s: float = UPSTREAM_TIME_S,
+    variants: tuple[str, ...] = (), quick: bool = True, quick_pairs: int | None = None, control: bool = False,
+) -> Condition:  # fmt: skip
+    """``count`` users who send ``requests`` in all."""
+    return Condition(
+        label, ClosedLoad(count, requests=requests), server=Server(workers=workers), upstream=Upstream(upstream_s),
+        params={"users": count, "workers": workers, "upstream_s": upstream_s},
+        variants=variants, quick=quick, quick_pairs=quick_pairs, control=control,
+    )  # fmt: skip
+
+
+def served(condition: Condition, at_once: float) -> float:
+    """Answers per second when ``at_once`` calls are in flight, each of which takes the supplier's time."""
+    return at_once / condition.number("upstream_s")
+
+
+def asks_all(condition: Condition) -> bool:
+    """Whether every variant runs under the condition."""
+    return not condition.variants
+
+
+SCENARIO = Scenario(
+    title="A blocking call in an async route",
+    claim="A blocking call of T seconds in an async def route serialises the worker: W / T requests a second for any number of users",
+    parts=(2, 7, 14),
+    catalogue_ids=("as-blocking-async", "as-threadpool-40", "asx-sync-lib-in-async"),
+    services=("upstream",),
+    conditions=(
+        users("1 user", 1, 20, quick_pairs=1, control=True),
+        users("5 users", 5, 30, quick=False),
+        users("10 users", 10, 40),
+        users("20 users", 20, 60, quick=False),
+        users("2 workers", 10, 40, workers=2, quick_pairs=1),
+        users("40 users in threads", 40, 240, upstream_s=WAVE_TIME_S, variants=("tempting",), quick=False, control=True),
+        users("80 users in threads", 80, 480, upstream_s=WAVE_TIME_S, variants=("tempting",), quick_pairs=1),
+    ),
+    probes=(Probe("/availability/7", body={"sku": 7, "available": True}),),
+    claims=(
+        Claim(
+            "naive_throughput", "harm", "one worker serves 1 / T however many users there are", "naive.throughput_rps",
+            predict=lambda c: served(c, 1) if asks_all(c) and c.workers == 1 else None,
+            formula="1 / T", source="a queue with one server; claims as-blocking-async", headline="10 users",
+        ),
+        Claim(
+            "naive_workers", "harm", "W workers serve at most W / T", "naive.throughput_rps", relation="at_most",
+            predict=lambda c: served(c, c.workers) if asks_all(c) and c.workers > 1 else None, tolerance=0.05,
+            formula="W / T", source="W queues with one server each",
+        ),
+        Claim(
+            "times_slower", "harm", "awaiting the call serves C times as many", "correct.throughput_rps / naive.throughput_rps",
+            predict=lambda c: c.number("users") if asks_all(c) and c.workers == 1 else None,
+            formula="C", source="(C / T) / (1 / T)", tolerance=0.20, null=1.0, headline="10 users",
+        ),
+        Claim(
+            "loop_blocked", "mechanism", "the event loop stands still for at least one whole call", "naive.loop_lag_max_s",
+            relation="at_least", predict=lambda c: c.number("upstream_s") if asks_all(c) else None,
+            formula="T", source="a loop that blocks runs no timer", headline="10 users",
+        ),
+        Claim(
+            "threads", "mechanism", "def borrows forty threads and no more", "tempting.threads_borrowed_max",
+            predict=lambda c: min(c.number("users"), THREADS) if c.variants else None, tolerance=0.0,
+            formula="min(C, 40)", source="AnyIO's default limiter; claims as-threadpool-40", headline="80 users in threads",
+        ),
+        Claim(
+            "tempting_throughput", "harm", "def serves 40 / T: eighty users take turns", "tempting.throughput_rps",
+            predict=lambda c: served(c, min(c.number("users"), THREADS)) if c.variants else None,
+            formula="min(C, 40) / T", source="a queue with forty servers; claims as-threadpool-40", tolerance=0.15,
+            headline="80 users in threads",
+        ),
+        Claim(
+            "correct_throughput", "fix", "awaited, C users get C / T", "correct.throughput_rps",
+            predict=lambda c: served(c, c.number("users")) if asks_all(c) else None,
+            formula="C / T", source="Little's law", tolerance=0.20, headline="10 users",
+        ),
+        Claim(
+            "loop_free", "fix", "awaited, the loop is never held for as long as a call", "correct.loop_lag_max_s",
+            relation="at_most", predict=lambda c: c.number("upstream_s") if asks_all(c) else None,
+            formula="T", source="an awaited call holds the loop for its Python alone", tolerance=0.0, headline="10 users",
+        ),
+        Claim(
+            "alone", "tax", "a user alone waits no longer for the awaited call", "correct.latency_p50_s / naive.latency_p50_s",
+            predict=lambda c: 1.0 if c.control and asks_all(c) else None,
+            formula="1", source="both wait for the supplier", null=1.0,
+        ),
+        Claim(
+            "cpu", "tax", "the awaited call costs at most twice the CPU",
+            "correct.cpu_server_s_per_request / naive.cpu_server_s_per_request",
+            relation="at_most", predict=lambda c: 2.0 if c.control and asks_all(c) else None,
+            formula="2", source="ours: the asynchronous half of httpx runs through more Python", tolerance=0.25, null=1.0,
+        ),
+    ),
+    charts=(
+        Chart(
+            "sweep", "throughput_rps",
+            "Blocked: {naive_throughput:.0f}/s for any number of users; awaited: {correct_throughput:.0f}/s for ten",
+            x="users", x_label="users", y_label="answers per second", conditions=("1 user", "5 users", "10 users", "20 users"),
+            theory=("naive_throughput", "correct_throughput"),
+        ),
+        Chart(
+            "ecdf", "latency", "Ten users: every one waits for the other nine", x_label="seconds", conditions=("10 users",), log_x=True,
+        ),
+        Chart(
+            "timeline", "loop_lag_max_s", "The loop stands still for {loop_blocked:.1f} s; awaited, for {loop_free:.3f} s at most",
+            y_label="longest stop of the loop, s", conditions=("10 users",),
+        ),
+    ),
+    answer="With ten users the blocking call serves {naive_throughput:.1f} requests/s (1 / T = {naive_throughput.predicted:.0f}); awaited, "
+    "the same worker serves {correct_throughput:.0f}/s, {times_slower:.1f} times as many; def stops at {threads:.0f} threads.",
+    disagrees_with_source="Part 7 says that a stretch of 200 ms blocks every other request for 200 ms. "
+    "That is the case of two requests: with C of them each waits C times as long.",
+)  # fmt: skip

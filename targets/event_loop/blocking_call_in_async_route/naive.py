@@ -1,0 +1,44 @@
+"""Asks a slow supplier with a blocking client inside ``async def``: each worker serves one request at a time."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel
+
+MAX_CONNECTIONS = 500
+TIMEOUT_S = 30.0
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    with httpx.Client(base_url=os.environ["UPSTREAM_URL"], limits=limits, timeout=TIMEOUT_S) as supplier:
+        app.state.supplier = supplier
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class Availability(BaseModel):
+    sku: int
+    available: bool
+
+
+async def get_supplier(request: Request) -> httpx.Client:
+    supplier: httpx.Client = request.app.state.supplier
+    return supplier
+
+
+Supplier = Annotated[httpx.Client, Depends(get_supplier)]
+
+
+@app.get("/availability/{sku}")
+async def read_availability(sku: int, supplier: Supplier) -> Availability:
+    # Blocks the event loop: until the supplier answers, no other request of this worker runs.
+    answer = supplier.get(f"/items/{sku}")
+    return Availability(sku=sku, available=answer.is_success)
