@@ -42,7 +42,12 @@ class Executor(Protocol):
     """Performs one trial.  The real one starts servers; the fake one of the tests answers from a formula."""
 
     def perform(
-        self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: Callable[[Live], None]
+        self,
+        trial: TrialPlan,
+        gotcha: GotchaPlan,
+        condition: Condition,
+        folder: TrialFolder,
+        live: Callable[[Live], None],
     ) -> TrialRecord:
         """Do it, write samples into ``folder`` and return the record.  Raises LabError where the trial failed."""
         ...
@@ -104,7 +109,9 @@ def run_trials(
             for index, trial in pair:
                 condition = conditions[trial.gotcha, trial.condition]
 
-                def live(now: Live, index: int = index, trial: TrialPlan = trial, condition: Condition = condition) -> None:
+                def live(
+                    now: Live, index: int = index, trial: TrialPlan = trial, condition: Condition = condition
+                ) -> None:
                     report(Progress(trial, condition, index, len(plan.trials), clock.left_s(index), now))
 
                 live(Live("starting"))
@@ -127,7 +134,12 @@ def _keep_aside(run: RunFolder, pair: list[tuple[int, TrialPlan]], reason: str) 
 
 
 def _perform(
-    plan: RunPlan, trial: TrialPlan, condition: Condition, run: RunFolder, executor: Executor, live: Callable[[Live], None]
+    plan: RunPlan,
+    trial: TrialPlan,
+    condition: Condition,
+    run: RunFolder,
+    executor: Executor,
+    live: Callable[[Live], None],
 ) -> TrialRecord:
     folder = run.trial(trial.gotcha, trial.condition, trial.pair, trial.variant)
     remove_leftovers(folder.path)

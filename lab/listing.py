@@ -1,0 +1,65 @@
+"""What ``bench.py list`` shows, from the cached description alone: no heavy import, under 0.3 s."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PER_TRIAL_S = 1.6
+TITLE_WIDTH = 58
+
+
+def _load_s(condition: Mapping[str, Any]) -> float:
+    load = condition["load"]
+    match load["shape"]:
+        case "burst":
+            took = max(load["every_s"] * load["repeats"], 1.0)
+        case "staged":
+            took = sum(stage["duration_s"] for stage in load["stages"])
+        case "journey":
+            took = 2.0
+        case _:
+            took = condition["duration_s"]
+    return float(took + condition["warmup_s"] + PER_TRIAL_S + 0.35 * (condition["server"]["workers"] - 1))
+
+
+def seconds(gotcha: Mapping[str, Any], full: bool) -> int:
+    """How long a run of this gotcha takes, roughly, in seconds."""
+    total = 0.0
+    for condition in gotcha["conditions"]:
+        if not full and not condition["quick"]:
+            continue
+        pairs = gotcha["full_pairs"] if full else condition["quick_pairs"] or gotcha["quick_pairs"]
+        arms = len(condition["variants"] or gotcha["variants"])
+        total += pairs * arms * _load_s(condition)
+    return round(total)
+
+
+def rows(gotchas: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a gotcha, as ``list --json`` prints it."""
+    return [
+        {
+            "gotcha": one["slug"], "topic": one["slug"].split("/")[0], "parts": list(one["parts"]), "title": one["title"],
+            "claim": one["claim"], "catalogue_ids": list(one["catalogue_ids"]), "variants": list(one["variants"]),
+            "claims": [{"id": c["id"], "kind": c["kind"], "statement": c["statement"]} for c in one["claims"]],
+            "probes": len(one["probes"]), "services": list(one["services"]),
+            "quick_s": seconds(one, full=False), "full_s": seconds(one, full=True),
+        }
+        for one in gotchas
+    ]  # fmt: skip
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text that fits 100 columns."""
+    if not found:
+        return "There is no gotcha yet: `bench.py new TOPIC/GOTCHA` makes one."
+    lines, topic = [], ""
+    for row in found:
+        if row["topic"] != topic:
+            topic = row["topic"]
+            lines.append(f"\n{topic}")
+        name = row["gotcha"].split("/")[1]
+        parts = ",".join(str(part) for part in row["parts"])
+        title = row["title"] if len(row["title"]) <= TITLE_WIDTH else row["title"][: TITLE_WIDTH - 1] + "…"
+        lines.append(f"  {name:<34} {row['quick_s']:>4} s  part {parts}")
+        lines.append(f"      {title}")
+    lines.append(f"\n{len(found)} gotchas. `bench.py run NAME` runs one; the seconds are a quick run's.")
+    return "\n".join(lines).lstrip("\n")

@@ -1,0 +1,116 @@
+"""The slow neighbour: a small asyncio HTTP/1.1 server that answers after a delay, and how the lab starts it.
+
+``GET /anything`` answers ``{"item": "anything", "price": 4200}`` after ``--delay`` seconds (``?delay=`` in the request overrides it);
+``GET /__stats`` answers at once with the requests and connections counted so far.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+BACKLOG = 2048
+
+
+class Upstream:
+    """Counts requests and connections and answers each after the delay."""
+
+    def __init__(self, delay_s: float) -> None:
+        self.delay_s = delay_s
+        self.requests = 0
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection until it is closed."""
+        self.connections += 1
+        peer: socket.socket = writer.get_extra_info("socket")
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio leaves it unset on some listeners
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = _content_length(head)
+                if length:
+                    await reader.readexactly(length)
+                writer.write(await self._answer(head))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, head: bytes) -> bytes:
+        target = head.split(b" ", 2)[1].decode("latin-1")
+        parts = urlsplit(target)
+        if parts.path == "/__stats":
+            body = json.dumps({"requests": self.requests, "connections": self.connections}).encode()
+        else:
+            self.requests += 1
+            asked = parse_qs(parts.query).get("delay")
+            await asyncio.sleep(float(asked[0]) if asked else self.delay_s)
+            body = json.dumps({"item": parts.path.strip("/").split("/")[-1], "price": 4200}).encode()
+        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+async def _main(port: int, delay_s: float) -> None:
+    server = await asyncio.start_server(Upstream(delay_s).serve, "127.0.0.1", port, backlog=BACKLOG)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.close)
+    async with server:
+        try:
+            await server.serve_forever()
+        except asyncio.CancelledError:
+            pass
+
+
+@dataclass(frozen=True)
+class RunningUpstream:
+    """Where it listens."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def start_upstream(guard: "Guard", delay_s: float, folder: Path) -> Iterator[RunningUpstream]:
+    """An upstream that listens, gone at the end.  Raises ServerError."""
+    from lab.processes import PortReservation, is_listening, wait_until
+
+    with PortReservation() as reservation:
+        command = [sys.executable, "-m", "lab.services.upstream", "--port", str(reservation.port), "--delay", str(delay_s)]
+        root = Path(__file__).resolve().parent.parent.parent
+        child = guard.spawn(command, env={**os.environ}, cwd=root, log_path=folder / "upstream.log", name="upstream")
+        try:
+            wait_until(lambda: is_listening(reservation.port), 10, child, "the upstream to listen")
+            yield RunningUpstream(reservation.port)
+        finally:
+            child.stop(2.0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--delay", type=float, default=0.0)
+    options = parser.parse_args()
+    asyncio.run(_main(options.port, options.delay))
+else:
+    from lab.processes import Guard

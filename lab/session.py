@@ -1,0 +1,99 @@
+"""One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Literal, get_args
+
+from lab.catalog import Catalog
+from lab.environment import capture
+from lab.errors import UsageError
+from lab.model import HttpKind, LoopKind, RunPlan, Server, ServerKind
+from lab.plan import make_plan
+from lab.runner import run_trials
+from lab.services.supervisor import Services
+from lab.store import RunFolder, new_run
+from lab.terminal import Screen, duration, note
+from lab.trial import RealExecutor
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.  ``servers`` empty means each condition's own server."""
+
+    catalog: Catalog
+    slugs: tuple[str, ...]
+    mode: Literal["quick", "full"]
+    seed: int
+    pairs: int | None
+    servers: tuple[Server, ...]
+    services: str
+    results: Path
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run left: its folder, and how far it got."""
+
+    folder: RunFolder
+    done: int
+    total: int
+    failed: int
+    interrupted: bool
+
+
+def configured_servers(workers: Sequence[int], kinds: Sequence[str], loops: Sequence[str]) -> tuple[Server, ...]:
+    """The grid of server configurations that options ask for; empty where none was given.  Raises UsageError."""
+    for name in kinds:
+        if name not in get_args(ServerKind):
+            raise UsageError(f"there is no server {name!r}", f"Servers: {', '.join(get_args(ServerKind))}.")
+    for name in loops:
+        if name not in get_args(LoopKind):
+            raise UsageError(f"there is no loop {name!r}", f"Loops: {', '.join(get_args(LoopKind))}.")
+    if not (workers or kinds or loops):
+        return ()
+    grid = product(kinds or ["uvicorn"], workers or [1], loops or ["uvloop"])
+    return tuple(_server(kind, count, loop) for kind, count, loop in grid)
+
+
+def _server(kind: str, workers: int, loop: str) -> Server:
+    # uvicorn-worker pairs asyncio with h11 in one worker class; the others take httptools or have a parser of their own.
+    http: HttpKind = "h11" if kind == "gunicorn-uvicorn" and loop == "asyncio" else "httptools"
+    return Server(kind=kind, workers=workers, loop=loop, http=http)  # type: ignore[arg-type]
+
+
+def _needs(plan: RunPlan) -> set[str]:
+    return {service for gotcha in plan.gotchas for service in gotcha.services}
+
+
+def measure(request: Request) -> Session:
+    """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
+
+    Raises UsageError, ServiceError, StoreError.
+    """
+    gotchas = request.catalog.plans(request.slugs, request.servers)
+    label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
+    folder = new_run(request.results, label)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    plan = make_plan(folder.name, created, gotchas, request.mode, request.seed, request.pairs)
+    folder.write_plan(plan)
+    screen = Screen(request.quiet)
+    total, failed, interrupted = len(plan.trials), 0, False
+    if not request.quiet:
+        note(f"{len(gotchas)} gotcha(s), {total} trials, {request.mode}, seed {request.seed}: {folder.path}")
+    started = datetime.now(UTC)
+    try:
+        with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
+            folder.write_environment(capture(services.versions))
+            with screen.running():
+                failed = run_trials(plan, folder, RealExecutor(services), screen.show)
+    except KeyboardInterrupt:
+        interrupted = True
+    done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in plan.trials)
+    if not request.quiet and sys.stderr.isatty():
+        note(f"{done} trials in {duration((datetime.now(UTC) - started).total_seconds())}")
+    return Session(folder, done, total, failed, interrupted)

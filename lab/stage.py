@@ -1,0 +1,230 @@
+"""What stands around the target during one trial: upstream, Celery workers, fault proxy, another interpreter, and events in time."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from lab.environments import target_python
+from lab.errors import LabError, ServerError
+from lab.model import Condition, Event, GotchaPlan, TrialPlan
+from lab.observe import descendants
+from lab.record import EventSeen
+from lab.servers import RunningServer, start_server
+from lab.services.celery import CeleryNode, start_celery
+from lab.services.proxy import FaultProxy, start_proxy
+from lab.services.supervisor import Services
+from lab.services.upstream import start_upstream
+
+
+@dataclass
+class Stage:
+    """The surroundings of one trial.  ``env`` is what the load child sees, ``target_env`` what the target sees."""
+
+    services: Services
+    condition: Condition
+    target: str
+    database: str
+    folder: Path
+    python: str
+    env: dict[str, str]
+    target_env: dict[str, str]
+    nodes: list[CeleryNode] = field(default_factory=list)
+    proxy: FaultProxy | None = None
+    _server: RunningServer | None = None
+    _restarted: RunningServer | None = None
+    _killed: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _problem: str = ""
+
+    def attach(self, server: RunningServer) -> None:
+        """Tell the stage which server the events are about; a proxy before the target learns its port."""
+        self._server = server
+        if self.proxy and self.condition.proxy and self.condition.proxy.where == "target":
+            self.proxy.point_at("127.0.0.1", server.port)
+
+    def url(self, server: RunningServer) -> str:
+        """Where the load goes: the target, or the proxy before it."""
+        if self.proxy and self.condition.proxy and self.condition.proxy.where == "target":
+            return self.proxy.url
+        return server.url
+
+    def server_pid(self, server: RunningServer) -> int:
+        """The pid at the root of the server's tree now."""
+        return (self._restarted or server).child.pid
+
+    @property
+    def celery_pids(self) -> list[int]:
+        """Main processes of the Celery workers."""
+        return [node.child.pid for node in self.nodes if node.child.poll() is None]
+
+    def check(self, server: RunningServer) -> None:
+        """Fail early where the server has died without an event asking for it.  Raises ServerError."""
+        if self._problem:
+            raise ServerError(self._problem, "Check the events of the scenario.")
+        if not self._killed and server.child.poll() is not None:
+            raise ServerError(f"the server died during the load: {server.child.log_tail(5)}", "See server.log.")
+
+    def start_events(self, started_ns: int, seen: list[EventSeen]) -> None:
+        """Let the condition's events happen at their times after ``started_ns``."""
+        if not self.condition.events:
+            return
+        self._thread = threading.Thread(target=self._play, args=(started_ns, seen), daemon=True)
+        self._thread.start()
+
+    def stop_events(self) -> None:
+        """Wait for the thread of events; those still to come are left out.  Raises ServerError where one failed."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+        if self._problem:
+            raise ServerError(self._problem, "Check the events of the scenario.")
+
+    def _play(self, started_ns: int, seen: list[EventSeen]) -> None:
+        for event in sorted(self.condition.events, key=lambda one: one.at_s):
+            wait_s = event.at_s - (time.monotonic_ns() - started_ns) / 1e9
+            if wait_s > 0 and self._stop.wait(wait_s):
+                return
+            try:
+                at_ns = time.monotonic_ns()
+                detail = self._do(event)
+            except (LabError, OSError, psutil.Error) as error:
+                self._problem = f"event {event.label or event.action} at {event.at_s} s: {error}"
+                return
+            seen.append(EventSeen(event.label or f"{event.action} {event.whom}".strip(), event.action, at_ns, detail))
+
+    def _do(self, event: Event) -> str:
+        match event.action:
+            case "kill" | "term":
+                return self._signal(event)
+            case "start":
+                return self._start(event)
+            case "sql":
+                assert self.services.postgres is not None
+                self.services.postgres.execute(self.database, event.statement)
+            case "redis":
+                assert self.services.redis is not None
+                self.services.redis.command(*event.statement.split())
+            case "fault":
+                if self.proxy is None:
+                    raise ServerError("there is no fault proxy", "Give the condition a Proxy.")
+                self.proxy.set_mode(event.statement)
+        return event.statement
+
+    def _signal(self, event: Event) -> str:
+        number = signal.SIGKILL if event.action == "kill" else signal.SIGTERM
+        pids = self._whom(event.whom)
+        for pid in pids:
+            psutil.Process(pid).send_signal(number)
+        return f"{signal.Signals(number).name} to {len(pids)} process(es) of {event.whom}"
+
+    def _whom(self, whom: str) -> list[int]:
+        server = self._restarted or self._server
+        if whom.startswith("celery"):
+            mains = self.celery_pids
+            children = [pid for main in mains for pid in descendants(main) if pid != main]
+            return children[:1] if whom == "celery_child" else mains + children
+        assert server is not None
+        if whom == "server":
+            self._killed = True
+            return descendants(server.child.pid)
+        workers = list(server.worker_pids())
+        if self.condition.server.kind == "uvicorn" and self.condition.workers == 1:
+            self._killed = True
+        if whom == "querying":
+            return [self._querying(workers)]
+        return workers[:1]
+
+    def _querying(self, workers: list[int]) -> int:
+        """The worker whose connection runs a statement at this moment, found by its local port."""
+        postgres = self.services.postgres
+        assert postgres is not None
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            ports = postgres.active_client_ports(self.database)
+            for pid in workers:
+                for connection in psutil.Process(pid).net_connections(kind="tcp"):
+                    if connection.laddr and connection.laddr.port in ports:
+                        return pid
+            time.sleep(0.01)
+        raise ServerError("no worker runs a statement", "Move the event to a moment in which one does.")
+
+    def _start(self, event: Event) -> str:
+        if event.whom.startswith("celery"):
+            assert self.condition.celery is not None
+            self.nodes += start_celery(
+                self.services.guard, self.target, self.condition.celery, self.folder, self.target_env,
+                python=self.python, generation=len(self.nodes),
+            )  # fmt: skip
+            return "celery started again"
+        assert self._server is not None
+        self._server.child.stop(5.0)
+        self._restarted = start_server(
+            self.services.guard, self.condition.server, self.target, self.folder, self.target_env,
+            python=self.python, name="server-again", port=self._server.port,
+        )  # fmt: skip
+        return "server started again"
+
+    def close(self) -> None:
+        """Stop what the events started."""
+        self._stop.set()
+        if self._restarted is not None:
+            self._restarted.child.stop(8.0)
+        for node in self.nodes:
+            node.child.stop(10.0)
+
+
+def _addresses(services: Services, database: str) -> dict[str, str]:
+    env = {}
+    if services.postgres and database:
+        env["DATABASE_URL"] = services.postgres.url(database)
+    if services.redis:
+        env["REDIS_URL"] = services.redis.url
+    return env
+
+
+def _through(env: Mapping[str, str], proxy: FaultProxy, variable: str) -> dict[str, str]:
+    """The same addresses, one of them by way of the proxy."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(env[variable])
+    proxy.point_at(parts.hostname or "127.0.0.1", parts.port or 0)
+    authority = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    changed = parts._replace(netloc=f"{authority}127.0.0.1:{proxy.port}")
+    return {**env, variable: changed.geturl()}
+
+
+@contextmanager
+def staged(
+    services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path
+) -> Iterator[Stage]:
+    """Everything around the target of one trial, gone at the end.  Raises LabError where something cannot be had."""
+    target = f"targets.{gotcha.slug.replace('/', '.')}.{trial.variant}"
+    with ExitStack() as stack:
+        python = target_python(condition)
+        if services.redis:
+            services.redis.flush()
+        env = _addresses(services, database)
+        if condition.upstream:
+            upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
+            env["UPSTREAM_URL"] = upstream.url
+        target_env = {**env, **condition.env}
+        proxy = None
+        if condition.proxy:
+            proxy = stack.enter_context(start_proxy(services.guard, folder, seed=trial.seed, mode=condition.proxy.mode))
+            variable = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "upstream": "UPSTREAM_URL"}
+            if condition.proxy.where in variable:
+                target_env = _through(target_env, proxy, variable[condition.proxy.where])
+        stage = Stage(services, condition, f"{target}:app", database, folder, python, env, target_env, proxy=proxy)
+        stack.callback(stage.close)
+        if condition.celery:
+            stage.nodes += start_celery(
+                services.guard, target, condition.celery, folder, target_env, python=python, generation=0
+            )
+        yield stage
