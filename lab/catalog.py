@@ -104,7 +104,7 @@ class Catalog:
         Raises UsageError that suggests the nearest names.
         """
         wanted = _normal(name)
-        slugs = [one["slug"] for one in self.gotchas]
+        slugs: list[str] = [one["slug"] for one in self.gotchas]
         everything = slugs + list(self.broken)
         exact = [slug for slug in everything if wanted in (slug, slug.split("/")[1])]
         matches = exact or [s for s in everything if s.startswith(wanted) or s.split("/")[1].startswith(wanted)]

@@ -1,6 +1,5 @@
 """Frozen dataclasses to JSON and back, checked at the door by pydantic."""
 
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,25 +9,27 @@ from lab.errors import StoreError
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=None)
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # building one takes milliseconds
+
+
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    return _ADAPTERS.setdefault(kind, _ADAPTERS.get(kind) or TypeAdapter(kind))
 
 
 def to_json(value: Any) -> bytes:
     """A dataclass as indented JSON.  NaN and infinities are written as such and read back."""
-    return _adapter(type(value)).dump_json(value, indent=1)
+    return _adapter_of(type(value)).dump_json(value, indent=1)
 
 
 def to_dict(value: Any) -> Any:
     """A dataclass as plain JSON values."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    return _adapter_of(type(value)).dump_python(value, mode="json")
 
 
 def from_json(kind: type[T], text: bytes | str, where: str) -> T:
     """Read a ``kind`` back.  Raises StoreError naming ``where`` and the first field that does not fit."""
     try:
-        value: T = _adapter(kind).validate_json(text)
+        value: T = _adapter_of(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

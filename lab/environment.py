@@ -54,7 +54,9 @@ def _read(path: str) -> str:
 
 def _commit() -> str:
     try:
-        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -86,7 +88,11 @@ def _pressure_us() -> float | None:
 def noise_snapshot() -> dict[str, float]:
     """Counters to be compared by ``noise_between``."""
     cpu = psutil.cpu_times()
-    found = {"t": time.monotonic(), "steal": getattr(cpu, "steal", 0.0), "busy": sum(cpu) - cpu.idle - getattr(cpu, "iowait", 0.0)}
+    found = {
+        "t": time.monotonic(),
+        "steal": getattr(cpu, "steal", 0.0),
+        "busy": sum(cpu) - cpu.idle - getattr(cpu, "iowait", 0.0),
+    }
     pressure = _pressure_us()
     if pressure is not None:
         found["pressure_us"] = pressure

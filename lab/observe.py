@@ -122,6 +122,7 @@ class Poller:
         self._done = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self.started = False
 
     def _run(self) -> None:
         while not self._done.wait(self._period_s):
@@ -133,6 +134,7 @@ class Poller:
 
     def start(self) -> None:
         """Begin."""
+        self.started = True
         self._thread.start()
 
     def stop(self) -> Exception | None:

@@ -5,8 +5,8 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,12 @@ def serve_until_interrupted(
 
 def services_until_interrupted(services: str, as_json: bool) -> None:
     """PostgreSQL and Redis alone.  Raises ServiceError."""
-    with until_interrupted() as done, tempfile.TemporaryDirectory(prefix="lab-services-") as logs:
-        with Services({"postgres", "redis"}, mode=services, log_folder=Path(logs)) as up:
-            assert up.postgres is not None and up.redis is not None
-            database = up.postgres.fresh_copy(None)
-            _announce({"postgres_url": up.postgres.url(database), "redis_url": up.redis.url}, as_json)
-            done.wait()
-            up.postgres.drop(database)
+    with ExitStack() as stack:
+        done = stack.enter_context(until_interrupted())
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-services-")))
+        up = stack.enter_context(Services({"postgres", "redis"}, mode=services, log_folder=logs))
+        assert up.postgres is not None and up.redis is not None
+        database = up.postgres.fresh_copy(None)
+        stack.callback(up.postgres.drop, database)
+        _announce({"postgres_url": up.postgres.url(database), "redis_url": up.redis.url}, as_json)
+        done.wait()

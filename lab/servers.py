@@ -92,11 +92,11 @@ class RunningServer:
 
 def start_server(
     guard: Guard, server: Server, target: str, folder: Path, env: Mapping[str, str], *,
-    python: str = sys.executable, observe: bool = True, name: str = "server",
+    python: str = sys.executable, observe: bool = True, name: str = "server", port: int = 0,
 ) -> RunningServer:  # fmt: skip
     """Start ``target`` (``targets.topic.gotcha.variant:app``) and wait until every worker is up and the port answers.
 
-    Logs go to ``folder/server.log``.  Raises ServerError with the log's tail where it dies, hangs or never listens.
+    ``port`` 0 takes a free one.  Logs go to ``folder/server.log``.  Raises ServerError with the log's tail where it dies, hangs or never listens.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observe_dir = folder / "observe"
@@ -104,7 +104,7 @@ def start_server(
     problem = unsupported(server)
     if problem:
         raise ServerError(f"{server.kind}: {problem}", "Choose another server configuration.")
-    with PortReservation() as reservation:
+    with PortReservation(port) as reservation:
         app = "lab.asgi:app" if observe else target
         command = command_line(server, app, reservation.port, python)
         full_env = {

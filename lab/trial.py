@@ -5,7 +5,6 @@ probes and read before anything else touches the services; explained requests co
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.environment import noise_between, noise_snapshot
-from lab.errors import LabError, LoadError, ServerError
+from lab.errors import LoadError, ServerError
 from lab.load import LoadChild, Measured, job_of, load_child
 from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
@@ -24,8 +23,8 @@ from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement, Tr
 from lab.runner import Live
 from lab.servers import RunningServer, http_parser, read_and_remove_rows, serving, wait_for_quiet
 from lab.services.supervisor import Services
-from lab.store import ROOT, TrialFolder, write_samples, write_server_rows
 from lab.stage import Stage, staged
+from lab.store import ROOT, TrialFolder, write_samples, write_server_rows
 
 SETTLE_S = 0.6
 BURST_MARGIN_S = 30.0

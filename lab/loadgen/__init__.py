@@ -1,0 +1,1 @@
+"""The load: schedules, client, recorder, users and the Locust child.  Imported only by Locust."""

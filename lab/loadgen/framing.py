@@ -46,8 +46,15 @@ def build_request(
     if body is not None or method in ("POST", "PUT", "PATCH"):
         lines.append(f"Content-Length: {len(body or b'')}")
     head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or " " in path or not path.startswith("/"):
-        raise ValueError(f"request {method} {path!r}: a path starts with / and has no spaces, a header has no line breaks")
+    if (
+        head.count("\n") != len(lines) - 1
+        or head.count("\r") != len(lines) - 1
+        or " " in path
+        or not path.startswith("/")
+    ):
+        raise ValueError(
+            f"request {method} {path!r}: a path starts with / and has no spaces, a header has no line breaks"
+        )
     return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
 
 

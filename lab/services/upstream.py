@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -72,10 +72,8 @@ async def _main(port: int, delay_s: float) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.close)
     async with server:
-        try:
+        with suppress(asyncio.CancelledError):
             await server.serve_forever()
-        except asyncio.CancelledError:
-            pass
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,15 @@ def start_upstream(guard: "Guard", delay_s: float, folder: Path) -> Iterator[Run
     from lab.processes import PortReservation, is_listening, wait_until
 
     with PortReservation() as reservation:
-        command = [sys.executable, "-m", "lab.services.upstream", "--port", str(reservation.port), "--delay", str(delay_s)]
+        command = [
+            sys.executable,
+            "-m",
+            "lab.services.upstream",
+            "--port",
+            str(reservation.port),
+            "--delay",
+            str(delay_s),
+        ]
         root = Path(__file__).resolve().parent.parent.parent
         child = guard.spawn(command, env={**os.environ}, cwd=root, log_path=folder / "upstream.log", name="upstream")
         try:

@@ -1,0 +1,239 @@
+"""The command line of the lab: parse, call ``lab`` and ``analysis``, print, exit code."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lab.catalog import Catalog
+from lab.errors import LabError, UsageError
+from lab.terminal import complain, note
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Experiments, with intervals, for the gotchas every FastAPI engineer argues about.",
+    epilog="Exit codes: 0 every claim reproduced, 1 a claim was not, 2 inconclusive or invalid, "
+    "64 bad arguments or a broken gotcha, 70 the lab itself broke, 130 interrupted.",
+)  # fmt: skip
+
+TOUR = (
+    "event_loop/blocking_call_in_async_route", "rate_limiting/in_process_limiter",
+    "api_design/offset_pagination", "caching/cache_without_lock",
+)  # fmt: skip
+EXIT_BROKEN = 70
+EXIT_INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Results = Annotated[Path, typer.Option("--results", help="The folder that holds the runs.")]
+Services = Annotated[str, typer.Option("--services", help="embedded (from wheels) or system (from the PATH).")]
+Seed = Annotated[int, typer.Option(help="Seed of arrivals, parameters and order.")]
+Pairs = Annotated[int | None, typer.Option(min=1, help="Pairs per condition, instead of the mode's own number.")]
+Topic = Annotated[str, typer.Option(help="All gotchas of one topic.")]
+Part = Annotated[int, typer.Option(min=0, max=18, help="All gotchas of one part of the series, 1 to 18.")]
+DEFAULT_RESULTS = Path(__file__).resolve().parent / "results"
+DEFAULT_SEED = 20261123
+
+
+def out(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+
+
+def say(text: str) -> None:
+    """A line of the result."""
+    sys.stdout.write(text + "\n")
+
+
+def _selected(catalog: Catalog, gotchas: list[str], topic: str, part: int, everything: bool) -> list[str]:
+    if gotchas:
+        return list(dict.fromkeys(catalog.resolve(name) for name in gotchas))
+    if topic or part or everything:
+        return catalog.select(topic=topic, part=part)
+    raise UsageError("which gotcha?", "Name one, or give --topic, --part or --all; `bench.py list` shows them.")
+
+
+@app.command("list")
+def list_gotchas(topic: Topic = "", part: Part = 0, as_json: Json = False) -> None:
+    """What there is, what it claims, how long it takes."""
+    from lab.listing import rows, table
+
+    catalog = Catalog()
+    wanted = set(catalog.select(topic=topic, part=part)) if catalog.gotchas else set()
+    found = [row for row in rows(catalog.gotchas) if row["gotcha"] in wanted]
+    if as_json:
+        out({"format_version": 1, "gotchas": found, "broken": catalog.broken})
+        return
+    say(table(found))
+    for slug, error in catalog.broken.items():
+        note(f"broken: {slug}: {error}")
+
+
+@app.command()
+def run(
+    gotchas: Annotated[list[str] | None, typer.Argument(help="Names, with dashes or underscores, or unique prefixes.")] = None,
+    topic: Topic = "",
+    part: Part = 0,
+    everything: Annotated[bool, typer.Option("--all", help="Every gotcha.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All conditions, enough pairs for a firm verdict.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Run under this many workers instead.")] = None,
+    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn or granian.")] = "",
+    loop: Annotated[str, typer.Option(help="uvloop or asyncio.")] = "",
+    pairs: Pairs = None,
+    seed: Seed = DEFAULT_SEED,
+    services: Services = "embedded",
+    results: Results = DEFAULT_RESULTS,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run gotchas: load, verdicts, charts, report.  `scenario` is the same."""
+    from lab.session import Request, configured_servers
+
+    catalog = Catalog()
+    slugs = _selected(catalog, gotchas or [], topic, part, everything)
+    changed = configured_servers([workers] if workers else [], [server] if server else [], [loop] if loop else [])
+    _measure(Request(catalog, tuple(slugs), "full" if full else "quick", seed, pairs, changed, services, results, quiet), as_json)
+
+
+app.command("scenario", hidden=True)(run)
+
+
+@app.command()
+def tour(
+    seed: Seed = DEFAULT_SEED, services: Services = "embedded", results: Results = DEFAULT_RESULTS, quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The four headline pairs in two to three minutes, then the report."""
+    from lab.session import Request
+
+    _measure(Request(Catalog(), TOUR, "quick", seed, None, (), services, results, quiet), as_json)
+
+
+def _measure(request: Any, as_json: bool) -> None:
+    """Run, judge, report and say what came out; exits with the verdict's code."""
+    from analysis.finish import finish
+    from lab.session import measure
+
+    session = measure(request)
+    finished = finish(session.folder)
+    if as_json:
+        out(finished.document)
+    else:
+        say(finished.table)
+        say(f"Report: {finished.report}")
+    if session.interrupted:
+        note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    raise typer.Exit(finished.exit_code)
+
+
+@app.command()
+def verdict(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Judge a stored run again, without load."""
+    from analysis.finish import judge_again
+    from lab.store import find_run
+
+    finished = judge_again(find_run(results, run))
+    if as_json:
+        out(finished.document)
+    else:
+        say(finished.table)
+    raise typer.Exit(finished.exit_code)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Rebuild the pages from stored data alone."""
+    from analysis.finish import finish
+    from lab.store import find_run
+
+    finished = finish(find_run(results, run))
+    if as_json:
+        out({"format_version": 1, "run": finished.run, "report": str(finished.report)})
+    else:
+        say(str(finished.report))
+    if show:
+        typer.launch(finished.report.as_uri())
+
+
+@app.command()
+def serve(
+    gotcha: Annotated[str, typer.Argument()],
+    variant: Annotated[str, typer.Argument()] = "naive",
+    port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8000,
+    condition: Annotated[str, typer.Option(help="The condition whose server and surroundings are used.")] = "",
+    services: Services = "embedded",
+    as_json: Json = False,
+) -> None:
+    """Just the target and its services, until Ctrl-C: for curl, a debugger, or Locust's web page."""
+    from lab.serve import serve_until_interrupted
+
+    catalog = Catalog()
+    (plan,) = catalog.plans([catalog.resolve(gotcha)])
+    serve_until_interrupted(plan, variant, port, condition, services, as_json)
+
+
+@app.command("services")
+def services_command(services: Services = "embedded", as_json: Json = False) -> None:
+    """PostgreSQL and Redis alone, until Ctrl-C."""
+    from lab.serve import services_until_interrupted
+
+    services_until_interrupted(services, as_json)
+
+
+@app.command()
+def doctor(services: Services = "embedded", as_json: Json = False) -> None:
+    """What this machine is and can see: cores, limits, services, versions, noise, generator."""
+    from lab.doctor import examine, lines
+
+    found = examine(services)
+    if as_json:
+        out(found)
+    else:
+        say("\n".join(lines(found)))
+    raise typer.Exit(0 if found["ok"] else EXIT_BROKEN)
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(metavar="TOPIC/GOTCHA")], as_json: Json = False) -> None:
+    """Scaffold a gotcha: a pair and a scenario that already run."""
+    from lab.scaffold import scaffold
+
+    made = scaffold(name)
+    if as_json:
+        out({"format_version": 1, "files": made})
+    else:
+        say("\n".join([*made, f"Next: edit them, then `uv run bench.py run {name}`."]))
+
+
+def main() -> None:
+    """Run the command; every error that a user can cause is one line and a next step."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code or 0)
+    except LabError as error:
+        complain(error)
+        sys.exit(error.exit_code)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        note("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except typer.BadParameter as error:
+        complain(UsageError(error.format_message(), "`bench.py --help` shows the commands."))
+        sys.exit(64)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The Locust child: the one process of the lab that imports locust.  Started as ``python -m lab.loadgen.child``.
+
+It says ``{"state": "imported"}``, reads one job (a line of JSON) from standard input, runs it as a Locust run, says ``started``,
+``running`` and ``done``, and leaves ``samples.npy`` and ``load.json`` in the job's folder.  End of file on standard input means that
+the lab is gone: it leaves at once.
+"""
+
+import gevent.monkey
+
+gevent.monkey.patch_all()
+
+import gc  # noqa: E402
+import importlib.util  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import gevent  # noqa: E402
+from locust.env import Environment  # noqa: E402
+
+from lab.codec import from_json  # noqa: E402
+from lab.loadgen.drive import Drive  # noqa: E402
+from lab.loadgen.recorder import Recorder, save  # noqa: E402
+from lab.loadgen.users import LabUser, LoadState  # noqa: E402
+from lab.model import Condition  # noqa: E402
+
+PROGRESS_S = 0.5
+
+
+def say(**message: Any) -> None:
+    """One line to the orchestrator."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def load_user(scenario: Path, name: str) -> type[LabUser]:
+    """The user class of a scenario file.  Raises ValueError where it is not clear which."""
+    spec = importlib.util.spec_from_file_location(f"scenarios.{scenario.parent.name}.{scenario.stem}", scenario)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    kinds = [
+        kind for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, LabUser) and not vars(kind).get("abstract", False)
+    ]  # fmt: skip
+    if name:
+        kinds = [kind for kind in kinds if kind.__name__ == name]
+    if len(kinds) != 1:
+        raise ValueError(f"{scenario.name}: {len(kinds)} user classes fit; name one with Condition(user=...)")
+    return kinds[0]
+
+
+class Watch:
+    """The generator's own state: its CPU per second of wall time, and how late a greenlet wakes."""
+
+    def __init__(self) -> None:
+        self.windows: list[float] = []
+        self.late_s: list[float] = []
+        self._greenlets = [gevent.spawn(self._cpu), gevent.spawn(self._jitter)]
+
+    def _cpu(self) -> None:
+        while True:
+            wall, cpu = time.monotonic(), time.process_time()
+            gevent.sleep(1.0)
+            self.windows.append((time.process_time() - cpu) / (time.monotonic() - wall))
+
+    def _jitter(self) -> None:
+        while True:
+            begin = time.monotonic()
+            gevent.sleep(0.01)
+            self.late_s.append(max(0.0, time.monotonic() - begin - 0.01))
+
+    def stop(self) -> None:
+        """Stop watching."""
+        gevent.killall(self._greenlets)
+
+    def p99_s(self) -> float:
+        """The 99th percentile of the lateness."""
+        ordered = sorted(self.late_s)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+
+
+def _leave_with_the_lab() -> None:
+    """End at once when the orchestrator is gone."""
+    while True:
+        gevent.socket.wait_read(0)
+        if not os.read(0, 4096):
+            os._exit(1)
+
+
+def _progress(state: LoadState, drive: Drive) -> None:
+    row = 0
+    while True:
+        gevent.sleep(PROGRESS_S)
+        new, p99_s, errors = state.recorder.since(row)
+        row += new
+        say(
+            state="running",
+            elapsed_s=drive.elapsed_s,
+            rate_rps=new / PROGRESS_S,
+            p99_s=p99_s,
+            in_flight=state.in_flight,
+            errors=errors,
+        )
+
+
+def run(job: dict[str, Any]) -> int:
+    """Do one job.  Returns the exit code."""
+    condition = from_json(Condition, json.dumps(job["condition"]), "the job")
+    kind = load_user(Path(job["scenario"]), job["user"])
+    state = LoadState(condition, job["variant"], job["url"], job["seed"], Recorder())
+    kind.state = state
+    environment = Environment(user_classes=[kind], host=job["url"], catch_exceptions=False)
+    runner = environment.create_local_runner()
+    drive = Drive(kind, state, runner)
+    watch = Watch()
+    helpers: list[Any] = [gevent.spawn(_progress, state, drive), gevent.spawn(_leave_with_the_lab)]
+    gevent.signal_handler(signal.SIGTERM, drive.stop)
+    gevent.signal_handler(signal.SIGINT, drive.stop)
+    gc.collect()
+    gc.freeze()
+    error = ""
+    try:
+        drive.run(lambda at_ns: say(state="started", t_ns=at_ns))
+    except Exception as problem:
+        last = traceback.extract_tb(problem.__traceback__)[-1]
+        error = f"{type(problem).__name__}: {problem} ({Path(last.filename).name} line {last.lineno})"
+        traceback.print_exc()
+    watch.stop()
+    gevent.killall(helpers)
+    out = Path(job["out"])
+    save(out / "samples.npy", state.recorder.matrix())
+    generator = {
+        "planned": drive.planned, "sent": drive.sent, "reconnects": drive.reconnects,
+        "cpu_windows": watch.windows, "jitter_p99_s": watch.p99_s(), "jitter_max_s": max(watch.late_s, default=0.0),
+        "trace_hash": drive.trace_hash, "processes": 1,
+    }  # fmt: skip
+    result = {
+        "started_ns": drive.started_ns, "ended_ns": drive.ended_ns, "request_names": state.recorder.names.all,
+        "observed": state.recorder.observed, "generator": generator, "error": error,
+    }  # fmt: skip
+    (out / "load.json").write_text(json.dumps(result))
+    say(state="done")
+    return 1 if error else 0
+
+
+def main() -> None:
+    """Entry point."""
+    say(state="imported")
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(1)
+    code = run(json.loads(line))
+    sys.stdout.flush()
+    os._exit(code)  # locust and gevent keep threads; everything is written by now
+
+
+if __name__ == "__main__":
+    main()
