@@ -4,9 +4,9 @@ In threads (``def``) it is min(C / W, 40) W / T, AnyIO's forty tokens per worker
 The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.
 """
 
-from lab.loadgen.users import LabUser
 from locust import task
 
+from lab.loadgen.users import LabUser
 from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Upstream
 
 UPSTREAM_TIME_S = 0.1  # the supplier's time; long against the 2-3 ms of CPU that a request takes

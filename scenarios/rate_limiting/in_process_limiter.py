@@ -4,9 +4,10 @@ Every request comes on a new connection, because a keep-alive connection stays w
 the control).  One log in Redis, read and written by one script, admits L whatever W is.
 """
 
+from locust import task
+
 from lab.loadgen.users import LabUser
 from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server
-from locust import task
 
 LIMIT = 100  # requests; LIMIT in both targets
 WINDOW_S = 60  # WINDOW_S in both targets: far longer than a load of about a second
