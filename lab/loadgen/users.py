@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from gevent import GreenletExit
 from locust import User
 
-from lab.loadgen.client import REFUSED, Connection, Exchange
+from lab.loadgen.client import CENSORED, REFUSED, Connection, Exchange
 from lab.loadgen.framing import build_request, encode_json
 from lab.loadgen.recorder import Recorder
 from lab.loadgen.schedule import seed_for
