@@ -1,0 +1,115 @@
+"""From trials on disk to what a person reads: verdicts, the report, a table and one JSON document."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.judge import judge_run, write_verdicts
+from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from lab.codec import to_dict
+from lab.store import ROOT, RunFolder
+
+EXIT = {
+    "reproduced": 0, "smaller": 1, "symptom_only": 1, "not_reproduced": 1, "reversed": 1, "inconclusive": 2, "invalid": 2,
+}  # fmt: skip
+WIDTH = 100
+WORD = {
+    "reproduced": "REPRODUCED", "smaller": "SMALLER", "symptom_only": "SYMPTOM ONLY", "not_reproduced": "NOT REPRODUCED",
+    "reversed": "REVERSED", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run judged and shown.  ``exit_code`` is the worst of its gotchas."""
+
+    run: str
+    document: dict[str, Any]
+    table: str
+    report: Path
+    exit_code: int
+
+
+def _number(value: float) -> str:
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value):,}"
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _claim_line(claim: ClaimVerdict) -> str:
+    at = claim.at_headline
+    measured = _number(at.measured.value) if at.measured else "none"
+    interval = ""
+    if (
+        at.measured
+        and at.measured.low is not None
+        and at.measured.high is not None
+        and at.measured.low != at.measured.high
+    ):
+        interval = f" [{_number(at.measured.low)}, {_number(at.measured.high)}]"
+    relation = {"at_most": "at most ", "at_least": "at least "}.get(claim.relation, "")
+    text = f"{claim.kind:<9} {claim.statement}"
+    figures = f"predicted {relation}{_number(at.predicted)}, measured {measured}{interval} {claim.unit}".rstrip()
+    return f"  {WORD[claim.verdict]:<15}{text}"[:WIDTH] + f"\n{'':<27}{figures}"[: WIDTH + 1]
+
+
+def _gotcha_lines(gotcha: GotchaVerdict) -> list[str]:
+    lines = [f"{WORD[gotcha.verdict]}  {gotcha.gotcha}", f"  {gotcha.answer}"]
+    lines += [_claim_line(claim) for claim in gotcha.claims]
+    lines += [f"  doubt: {doubt.seen} {doubt.advice}".rstrip() for doubt in gotcha.doubts[:4]]
+    lines += [f"  failed trial: {one}" for one in gotcha.failed_trials[:3]]
+    return lines
+
+
+def table(verdicts: RunVerdicts) -> str:
+    """The verdicts as text that fits 100 columns."""
+    blocks = ["\n".join(_gotcha_lines(gotcha)) for gotcha in verdicts.gotchas]
+    return "\n\n".join(blocks)
+
+
+def _claim_document(claim: ClaimVerdict) -> dict[str, Any]:
+    at = claim.at_headline
+    return {
+        "id": claim.id, "kind": claim.kind, "statement": claim.statement, "unit": claim.unit, "verdict": claim.verdict,
+        "predicted": at.predicted, "measured": at.measured.value if at.measured else None, "pairs": at.pairs,
+        "interval": [at.measured.low, at.measured.high] if at.measured else None,
+        "conditions": [to_dict(one) for one in claim.conditions],
+    }  # fmt: skip
+
+
+def document(verdicts: RunVerdicts) -> dict[str, Any]:
+    """The verdicts as ``run --json`` prints them."""
+    gotchas = [
+        {
+            "gotcha": one.gotcha, "verdict": one.verdict, "answer": one.answer, "regime": dict(one.regime),
+            "claims": [_claim_document(claim) for claim in one.claims],
+            "gates": [to_dict(gate) for gate in one.gates], "doubts": [to_dict(doubt) for doubt in one.doubts],
+        }
+        for one in verdicts.gotchas
+    ]  # fmt: skip
+    return {"format_version": 1, "run": verdicts.run, "partial": verdicts.partial, "gotchas": gotchas}
+
+
+def exit_code(verdicts: RunVerdicts) -> int:
+    """0 every claim reproduced, 1 one was not, 2 inconclusive or invalid (which outranks 1: it is not known)."""
+    if not verdicts.gotchas:
+        return 2
+    return max(EXIT[one.verdict] for one in verdicts.gotchas)
+
+
+def judge_again(run: RunFolder) -> Finished:
+    """Judge a stored run from its own plan and write verdicts.json.  Raises StoreError."""
+    verdicts = judge_run(run)
+    write_verdicts(run, verdicts)
+    return Finished(
+        run.name, document(verdicts), table(verdicts), run.derived / "report" / "index.html", exit_code(verdicts)
+    )
+
+
+def finish(run: RunFolder) -> Finished:
+    """Judge, draw and build the pages.  Raises StoreError."""
+    from analysis.report.build import build_report
+
+    finished = judge_again(run)
+    index = build_report(run.path, ROOT)
+    return Finished(finished.run, finished.document, finished.table, index, finished.exit_code)
