@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -230,9 +231,14 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         note("interrupted")
         sys.exit(EXIT_INTERRUPTED)
-    except typer.BadParameter as error:
-        complain(UsageError(error.format_message(), "`bench.py --help` shows the commands."))
+    except typer.TyperException as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        complain(UsageError(text, "`bench.py --help` shows the commands, `bench.py COMMAND --help` its options."))
         sys.exit(64)
+    except Exception:  # a bug of the lab: the traceback is what its maintainers need
+        traceback.print_exc()
+        note("error: the lab itself broke; what was measured is kept")
+        sys.exit(EXIT_BROKEN)
 
 
 if __name__ == "__main__":
