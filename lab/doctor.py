@@ -47,11 +47,17 @@ def examine(services: str) -> dict[str, Any]:
     open_files = int(environment.limits.get("open files", "0"))
     advice = []
     if environment.cores < 4:
-        advice.append(f"{environment.cores} cores: counts, ratios and CPU per request stand; absolute capacities do not")
+        advice.append(
+            f"{environment.cores} cores: counts, ratios and CPU per request stand; absolute capacities do not"
+        )
     if open_files < OPEN_FILES_WANTED:
-        advice.append(f"only {open_files} open files allowed: `ulimit -n {OPEN_FILES_WANTED}` before runs with many users")
+        advice.append(
+            f"only {open_files} open files allowed: `ulimit -n {OPEN_FILES_WANTED}` before runs with many users"
+        )
     if noise["busy_cores"] > 0.5:
-        advice.append(f"{noise['busy_cores']:.1f} cores are busy with something else: measure when the machine is quiet")
+        advice.append(
+            f"{noise['busy_cores']:.1f} cores are busy with something else: measure when the machine is quiet"
+        )
     return {
         "format_version": 1, "ok": not problems, "problems": problems, "advice": advice, "services_up_s": round(up_s, 2),
         "services_down_s": round(down_s, 2), "environment": asdict(environment), "noise": noise,
@@ -80,7 +86,10 @@ def lines(found: dict[str, Any]) -> Sequence[str]:
         f"services up in {found['services_up_s']} s, down in {found['services_down_s']} s",
         f"noise: {found['noise']['busy_cores']:.2f} cores busy, steal {found['noise']['steal_share']:.1%}",
     ]
-    text += [f"{name}: {'found' if there else 'not on the PATH'} ({OPTIONAL[name]})" for name, there in found["optional"].items()]
+    text += [
+        f"{name}: {'found' if there else 'not on the PATH'} ({OPTIONAL[name]})"
+        for name, there in found["optional"].items()
+    ]
     selftest = found["selftest"]
     text.append(selftest["can_see"] if selftest else "`bench.py selftest` would say what effect this machine can see")
     text += [f"advice: {one}" for one in found["advice"]]

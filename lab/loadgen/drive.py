@@ -19,6 +19,7 @@ from lab.loadgen.users import LabUser, LoadState
 from lab.model import Burst, ClosedLoad, Journey, OpenLoad, StagedLoad
 
 NS = 1_000_000_000
+TIMEOUT_CHECK_S = 0.25
 CLOCK_MONOTONIC = 1
 TFD_TIMER_ABSTIME = 1
 TFD_NONBLOCK = 0o4000
@@ -112,6 +113,7 @@ class Drive:
             ClosedLoad: self._closed, Journey: self._journey, Burst: self._burst, OpenLoad: self._open, StagedLoad: self._open,
         }[type(load)]  # fmt: skip
         self._spawn(self._count_users())
+        watchdog = gevent.spawn(self._watch_timeouts)
         self.started_ns = monotonic_ns()
         started(self.started_ns)
         try:
@@ -122,9 +124,17 @@ class Drive:
             self.state.running = False
             self.sent = self.sent or len(self.state.recorder)
             self.planned = self.planned or self.sent
+            watchdog.kill()
             self.runner.quit()
         if self._problem is not None:
             raise self._problem
+
+    def _watch_timeouts(self) -> None:
+        while True:
+            gevent.sleep(TIMEOUT_CHECK_S)
+            now_ns = monotonic_ns()
+            for user in self._users:
+                user.expire(now_ns)
 
     def _spawn(self, count: int) -> None:
         drive = self

@@ -102,7 +102,9 @@ class LabUser(User):  # type: ignore[misc]
         self.planned_ns = self.dispatched_ns = 0
         parts = urlsplit(state.url if state else str(environment.host or self.host))
         self._host = parts.netloc
-        self._connection = Connection(parts.hostname or "127.0.0.1", parts.port or 80, self.timeout_s)
+        self._connection = Connection(
+            parts.hostname or "127.0.0.1", parts.port or 80, self.timeout_s, cooperative=state is not None
+        )
         self._requests: dict[Any, bytes] = {}
 
     # ---- what scenarios call
@@ -188,6 +190,11 @@ class LabUser(User):  # type: ignore[misc]
         except OSError:
             return False
         return True
+
+    def expire(self, now_ns: int) -> None:
+        """End a request that has waited longer than ``timeout_s``."""
+        if 0 < self._connection.deadline_ns < now_ns:
+            self._connection.expire()
 
     @property
     def reconnects(self) -> int:

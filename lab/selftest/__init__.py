@@ -1,0 +1,1 @@
+"""The lab measured by itself: apps whose behaviour is known exactly, and what the lab says about them."""
