@@ -1,0 +1,163 @@
+"""Parts that all painters share: the figure with its title, axes in human units, labels that keep clear of each other."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.charts.model import Picture
+from analysis.charts.style import HEIGHT_IN, LIGHT, WIDTH_IN
+from analysis.charts.units import Scale, axis_words, digits, human, scale_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE_CHARS = 72
+NOTE_CHARS = 118
+TITLE_LINE_IN, NOTE_LINE_IN = 0.29, 0.20
+LABEL_GAP = 1.25
+"""Labels stand at least this many times their height apart."""
+
+
+def new_figure(picture: Picture, height_in: float = HEIGHT_IN) -> "Figure":
+    """A figure with the title and the notes in place; axes go below them."""
+    from matplotlib.figure import Figure
+
+    title = textwrap.wrap(picture.title, TITLE_CHARS) or [""]
+    notes = textwrap.wrap(" · ".join(picture.notes), NOTE_CHARS)
+    head_in = 0.14 + TITLE_LINE_IN * len(title) + NOTE_LINE_IN * len(notes) + 0.08
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    top = 1 - head_in / height_in
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0.012, 0.012, 0.976, top - 0.012), w_pad=0.03, h_pad=0.05)
+    figure.text(0.016, 1 - 0.12 / height_in, "\n".join(title), va="top", ha="left", fontsize=15, fontweight="bold",
+                linespacing=1.25, in_layout=False)  # fmt: skip
+    note_y = 1 - (0.14 + TITLE_LINE_IN * len(title)) / height_in
+    figure.text(0.016, note_y, "\n".join(notes), va="top", ha="left", fontsize=10, color=LIGHT["muted"],
+                linespacing=1.3, in_layout=False)  # fmt: skip
+    return figure
+
+
+def finite(values: Sequence[float | None]) -> list[float]:
+    """The values that can be drawn."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def human_axis(axes: "Axes", which: str, values: Sequence[float | None], unit: str, label: str, *, log: bool) -> Scale:
+    """Ticks in the unit that suits the greatest value; on a log axis each tick has its own.  Returns the unit chosen."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    greatest = max((abs(value) for value in finite(values)), default=1.0)
+    scale = scale_of(greatest, unit)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if log:
+        getattr(axes, f"set_{which}scale")("log")
+        positive = [value for value in finite(values) if value > 0]
+        decades = math.log10(max(positive) / min(positive)) if positive else 1
+        axis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 3 else (1.0,), numticks=9)
+        )
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(
+            FuncFormatter(lambda value, _: human(value, unit if unit in ("s", "s/request", "B", "share") else ""))
+        )
+        getattr(axes, f"set_{which}label")(
+            axis_words(label, unit, Scale(1, "")) if unit in ("requests/s", "x") else label
+        )
+        return scale
+    axis.set_major_locator(MaxNLocator(6, integer=unit == "" and greatest >= 3))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: digits(value / scale.factor, 4)))
+    getattr(axes, f"set_{which}label")(axis_words(label, unit, scale))
+    return scale
+
+
+def from_zero(axes: "Axes", values: Sequence[float | None], headroom: float = 1.08) -> None:
+    """A y axis that begins at zero and leaves a little room above."""
+    seen = finite(values)
+    greatest, least = max(seen, default=1.0), min(seen, default=0.0)
+    axes.set_ylim(min(least * headroom, 0.0), greatest * headroom or 1.0)
+
+
+def ticks_at(axes: "Axes", positions: Sequence[float], *, log: bool) -> None:
+    """Ticks on the measured x values, leaving out those that would touch the one before."""
+    if not 1 < len(positions) <= 12:
+        return
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    low, high = min(positions), max(positions)
+
+    def share(value: float) -> float:
+        if log:
+            return math.log(value / low) / math.log(high / low) if low > 0 and high > low else 0.0
+        return (value - low) / (high - low)
+
+    kept: list[float] = []
+    for value in sorted(positions, reverse=True):
+        if not kept or share(kept[-1]) - share(value) > 0.055:
+            kept.append(value)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def end_labels(axes: "Axes", labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names beside the ends of lines: (x, y, text, colour).  Those that would touch are pushed apart, with a leader to the line."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # type: ignore[union-attr]
+    height = axes.get_window_extent().height
+    font_px = 11.5 / 72 * figure.dpi * LABEL_GAP
+    wanted: list[tuple[float, str, str, tuple[float, float]]] = []
+    for x, y, text, color in labels:
+        pixel = axes.transData.transform((x, y))[1] - axes.get_window_extent().y0
+        wanted.append((float(pixel), text, color, (x, y)))
+    wanted.sort(key=lambda one: one[0])
+    places = spread([one[0] for one in wanted], font_px, height)
+    for (_, text, color, point), place in zip(wanted, places, strict=True):
+        axes.annotate(
+            text, xy=point, xycoords="data", xytext=(1.025, place / height), textcoords="axes fraction", va="center", ha="left",
+            color=color, fontweight="bold", fontsize=11.5, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.55, "shrinkA": 1, "shrinkB": 5},
+        )  # fmt: skip
+
+
+def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
+    """Places for labels as near as may be to where they are wanted (ascending), ``gap`` apart and inside ``height``."""
+    places = list(wanted)
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + gap)
+    top = height
+    for index in range(len(places) - 1, -1, -1):
+        places[index] = min(places[index], top)
+        top = places[index] - gap
+    return places
+
+
+def legend_line(axes: "Axes", entries: Sequence[tuple[str, str]], y: float = 1.02) -> None:
+    """A row of coloured names above the axes, for stacks that have no ends to label."""
+    from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
+    from matplotlib.patches import Rectangle
+
+    children: list[Any] = []
+    for name, color in entries:
+        box = DrawingArea(11, 11)
+        box.add_artist(Rectangle((0, 0), 11, 11, facecolor=color, edgecolor="none"))
+        children += [
+            HPacker(
+                children=[box, TextArea(name, textprops={"color": LIGHT["fg"], "fontsize": 11})],
+                align="center",
+                pad=0,
+                sep=5,
+            )
+        ]
+    row = HPacker(children=children, align="center", pad=0, sep=16)
+    axes.add_artist(
+        AnchoredOffsetbox(
+            loc="lower left",
+            child=row,
+            pad=0,
+            frameon=False,
+            bbox_to_anchor=(0, y),
+            bbox_transform=axes.transAxes,
+            borderpad=0,
+        )
+    )

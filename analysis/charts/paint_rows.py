@@ -1,0 +1,223 @@
+"""Painting rows and cells: counts, cpu, heatmap and forest."""
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.charts.canvas import finite, human_axis, legend_line, new_figure
+from analysis.charts.model import Picture, Series
+from analysis.charts.rows import REACH
+from analysis.charts.style import LIGHT, color_of, marker_of
+from analysis.charts.units import human
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BAR = 0.74
+ROW_IN = 0.34
+FOREST_CHARS = 58
+HATCHES = ("", "//", "..", "\\\\", "xx", "--")
+SEGMENTS = ("seg1", "seg2", "seg3", "seg4", "seg5", "seg6")
+
+
+def _text(axes: "Axes", x: float, y: float, text: str, color: str, **options: Any) -> None:
+    axes.annotate(
+        text, xy=(x, y), xytext=(6, 0), textcoords="offset points", va="center", ha="left", color=color, annotation_clip=False,
+        **options,
+    )  # fmt: skip
+
+
+def paint_counts(picture: Picture) -> "Figure":
+    """Horizontal bars by condition and variant, each with its number, the prediction as an upright mark."""
+    bars = [one for one in picture.series if one.role == "measured"]
+    theory = {one.variant: dict(zip(one.x, one.y, strict=True)) for one in picture.series if one.role == "theory"}
+    rows = len(picture.categories)
+    figure = new_figure(picture, max(3.4, 1.7 + ROW_IN * 1.2 * rows * (len(bars) + 0.6)))
+    axes = figure.subplots()
+    axes.grid(axis="x")
+    height = BAR / len(bars)
+    values = [y for one in bars for y in one.y] + [y for known in theory.values() for y in known.values()]
+    greatest = max(finite(values), default=1.0) or 1.0
+    unit = picture.x_unit
+    for index, one in enumerate(bars):
+        color = color_of(one.variant, picture.variants)
+        for x, y, low, high in zip(one.x, one.y, one.low, one.high, strict=True):
+            at = x - BAR / 2 + height * (index + 0.5)
+            axes.barh(
+                at,
+                y,
+                height * 0.86,
+                color=color,
+                alpha=0.85,
+                hatch=HATCHES[index % 6],
+                edgecolor=LIGHT["bg"],
+                linewidth=0,
+            )
+            if low is not None and high is not None and low < high:
+                axes.plot([max(low, 0), high], [at, at], color=LIGHT["fg"], linewidth=1.3, zorder=5)
+            predicted = theory.get(one.variant, {}).get(x)
+            _bar_text(
+                axes, (y, high, predicted, greatest), at, height, f"{one.name}  " if len(bars) > 1 else "", color, unit
+            )
+    axes.set_yticks(range(rows), [textwrap.fill(name, 22) for name in picture.categories])
+    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["fg"])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(rows - 0.45, -0.55)
+    human_axis(axes, "x", values, unit, picture.x_label, log=picture.log_x and min(values) > 0)
+    if not picture.log_x:
+        axes.set_xlim(0, greatest * 1.05)
+    return figure
+
+
+def _bar_text(
+    axes: "Axes", ends: tuple[float, float | None, float | None, float], at: float, height: float, name: str, color: str, unit: str
+) -> None:  # fmt: skip
+    """The number at the bar's end, and the prediction's mark and number."""
+    value, high, predicted, greatest = ends
+    reach = max(value, min(high or 0.0, greatest))
+    text = f"{name}{human(value, unit)}"
+    if predicted is not None:
+        axes.plot(
+            [predicted] * 2,
+            [at - height * 0.46, at + height * 0.46],
+            color=LIGHT["fg"],
+            linewidth=2.6,
+            zorder=6,
+            solid_capstyle="butt",
+        )
+        text += f"  (predicted {human(predicted, unit)})"
+        if predicted > value and predicted < value + 0.5 * greatest:
+            reach = max(reach, predicted)
+    _text(axes, reach, at, text, color, fontweight="bold", fontsize=10.5)
+
+
+def paint_cpu(picture: Picture) -> "Figure":
+    """Stacked bars, the sum at the end of each."""
+    rows = len(picture.categories)
+    figure = new_figure(picture, max(3.2, 1.9 + 0.62 * rows))
+    axes = figure.subplots()
+    axes.grid(axis="x")
+    left = [0.0] * rows
+    for index, one in enumerate(picture.series):
+        color = LIGHT[SEGMENTS[index % 6]]
+        for x, y in zip(one.x, one.y, strict=True):
+            axes.barh(
+                int(x),
+                y,
+                0.62,
+                left=left[int(x)],
+                color=color,
+                edgecolor=LIGHT["bg"],
+                linewidth=1,
+                hatch=HATCHES[index % 6],
+            )
+            left[int(x)] += y
+    human_axis(axes, "x", left, picture.x_unit, picture.x_label, log=False)
+    axes.set_xlim(0, max(left) * 1.04)
+    for row, total in enumerate(left):
+        _text(axes, total, row, human(total, "s"), LIGHT["fg"], fontweight="bold")
+    axes.set_yticks(range(rows), list(picture.categories))
+    for label, variant in zip(axes.get_yticklabels(), picture.columns, strict=True):
+        label.set_color(color_of(variant, picture.variants))
+        label.set_fontweight("bold")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(rows - 0.5, -0.5)
+    legend_line(axes, [(one.name, LIGHT[SEGMENTS[i % 6]]) for i, one in enumerate(picture.series)])
+    return figure
+
+
+def paint_heatmap(picture: Picture) -> "Figure":
+    """A panel of cells per variant, the number in each cell; colour goes by the logarithm where values span decades."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, Normalize
+
+    figure = new_figure(picture, max(3.4, 1.9 + 0.5 * len(picture.categories)))
+    values = [y for one in picture.series for y in one.y]
+    positive = [value for value in values if value > 0]
+    spans = bool(positive) and len(positive) == len(values) and max(values) / min(values) > 20
+    norm = LogNorm(min(values), max(values)) if spans or picture.log_y else Normalize(0, max(values) or 1)
+    colors = ScalarMappable(norm, "cividis")
+    every = figure.subplots(1, len(picture.panels), squeeze=False, sharey=True)[0]
+    for index, (axes, panel) in enumerate(zip(every, picture.panels, strict=True)):
+        for one in (s for s in picture.series if s.panel == index):
+            for x, y in zip(one.x, one.y, strict=True):
+                _cell(axes, x, one.style, human(y, panel.unit), colors.to_rgba(np.array([y]))[0])
+        axes.set_xticks(range(len(picture.columns)), list(picture.columns))
+        axes.set_yticks(range(len(picture.categories)), list(picture.categories))
+        axes.set_xlim(-0.5, len(picture.columns) - 0.5)
+        axes.set_ylim(-0.5, len(picture.categories) - 0.5)
+        axes.tick_params(length=0)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        variant = panel.title if panel.title in picture.variants else ""
+        axes.set_title(
+            panel.title, loc="left", fontweight="bold", fontsize=11.5, color=color_of(variant, picture.variants)
+        )
+        axes.set_xlabel(picture.x_label)
+    every[0].set_ylabel(picture.panels[0].label)
+    return figure
+
+
+def _cell(axes: "Axes", x: float, y: float, text: str, color: tuple[float, ...]) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor=LIGHT["bg"], linewidth=2))
+    brightness = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    axes.text(x, y, text, ha="center", va="center", color="#000000" if brightness > 0.5 else "#ffffff", fontsize=11)
+
+
+def paint_forest(picture: Picture) -> "Figure":
+    """One row a claim: where it holds is shaded, the point with its interval stands on it, the numbers at the right."""
+    rows = [one for one in picture.series if one.role == "row"]
+    bands = [one for one in picture.series if one.role == "theory"]
+    count = len(rows)
+    figure = new_figure(picture, 1.65 + 0.52 * count)
+    axes = figure.subplots()
+    seen = [v for one in rows for v in (*one.y, *finite(one.low), *finite(one.high)) if v > 0] + [b.y[0] for b in bands]
+    low = max(min([*seen, 0.8]) / 1.25, 1 / REACH)
+    high = min(max([*seen, 1.25]) * 1.25, REACH)
+    for band in bands:
+        edges = (band.low[0] if band.low[0] is not None else low, band.high[0] if band.high[0] is not None else high)
+        axes.fill_betweenx([band.x[0] - 0.42, band.x[0] + 0.42], *edges, color=LIGHT["shade"], zorder=0)
+        axes.plot(
+            [band.y[0]] * 2,
+            [band.x[0] - 0.42, band.x[0] + 0.42],
+            color=LIGHT["rule"],
+            linewidth=1.4,
+            linestyle=(0, (3, 2)),
+            zorder=1,
+        )
+    for one in rows:
+        _forest_row(axes, one, picture, low, high)
+    axes.set_yticks(range(count), [textwrap.fill(textwrap.shorten(name, 2 * FOREST_CHARS - 20, placeholder=" …"), FOREST_CHARS - 10)
+                                   for name in picture.categories])  # fmt: skip
+    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["fg"], labelsize=10.5)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(count - 0.45, -0.55)
+    human_axis(axes, "x", [low, high], "x", picture.x_label, log=True)
+    axes.set_xlim(low, high)
+    axes.set_xlabel(picture.x_label)
+    return figure
+
+
+def _forest_row(axes: "Axes", one: Series, picture: Picture, low: float, high: float) -> None:
+    color, at = color_of(one.variant, picture.variants), one.x[0]
+    place = min(max(one.y[0], low), high)
+    if one.low and one.low[0] is not None and one.high[0] is not None:
+        axes.plot([max(one.low[0], low), min(one.high[0], high)], [at, at], color=color, linewidth=2, zorder=3)
+    inside = [(y, x) for x, y in one.dots if low <= y <= high]
+    if len(inside) > 1:
+        axes.plot(
+            [y for y, _ in inside], [x + 0.2 for _, x in inside], ".", color=color, alpha=0.45, markersize=5, zorder=3
+        )
+    beyond = not math.isclose(place, one.y[0])
+    marker = (">" if one.y[0] > high else "<") if beyond else marker_of(one.variant, picture.variants)
+    axes.plot([place], [at], marker, color=color, markersize=8, zorder=4, clip_on=False)
+    axes.annotate(
+        one.texts[2], xy=(1.015, at), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=9.5, color=LIGHT["fg"],
+        annotation_clip=False, linespacing=1.25,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""How charts look: one colour and one marker per variant everywhere, one set of sizes, light and dark from one SVG.
+
+Colours follow Okabe and Ito (Color Universal Design, 2008), darkened until text in them reads on white (WCAG 4.5:1).  Every colour
+is a token: the SVG says ``var(--c-naive, #...)``, so a page (or the file's own style sheet) decides between light and dark.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LIGHT = {
+    "fg": "#1c2128", "muted": "#59636e", "grid": "#d9dee4", "bg": "#fffffe", "shade": "#e9edf1", "rule": "#8b949e",
+    "naive": "#c2410b", "correct": "#0067a5", "tempting": "#8f4a7d", "other1": "#00735a", "other2": "#7d6608", "other3": "#4b5361",
+    "seg1": "#3b6ea5", "seg2": "#86b3dd", "seg3": "#c79a4b", "seg4": "#9a7fb0", "seg5": "#6fae8f", "seg6": "#b9bfc6",
+}  # fmt: skip
+DARK = {
+    "fg": "#e6e9ee", "muted": "#a3adb9", "grid": "#363d47", "bg": "#171b21", "shade": "#262c35", "rule": "#77818d",
+    "naive": "#ff8f4d", "correct": "#5bb6f0", "tempting": "#e39bd0", "other1": "#3fcfa5", "other2": "#e5cf52", "other3": "#b7c0cc",
+    "seg1": "#4d86c3", "seg2": "#9cc7ee", "seg3": "#d5aa5e", "seg4": "#b197c9", "seg5": "#7fc4a3", "seg6": "#7b838d",
+}  # fmt: skip
+MARKERS = {"naive": "o", "correct": "s", "tempting": "^", "other1": "D", "other2": "v", "other3": "P"}
+FONTS = ["DejaVu Sans"]
+"""Bundled with matplotlib and wider than what a browser puts in its place: text never grows into its neighbour."""
+BROWSER_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+WIDTH_IN, HEIGHT_IN = 9.6, 5.4
+"""At 100 dots an inch 960 x 540, a slide; the PNG has twice as many."""
+PNG_DPI = 200
+
+
+def token_of(variant: str, variants: Sequence[str]) -> str:
+    """The colour token of a variant: its own name for the three that every gotcha may have, else by its place among the others."""
+    if variant in ("naive", "correct", "tempting"):
+        return variant
+    if not variant:
+        return "fg"
+    others = [one for one in variants if one not in ("naive", "correct", "tempting")]
+    place = others.index(variant) if variant in others else 2
+    return f"other{min(place, 2) + 1}"
+
+
+def color_of(variant: str, variants: Sequence[str]) -> str:
+    """The variant's colour, as in the light theme."""
+    return LIGHT[token_of(variant, variants)]
+
+
+def marker_of(variant: str, variants: Sequence[str]) -> str:
+    """The variant's marker, so that colour is never the only difference."""
+    return MARKERS.get(token_of(variant, variants), "o")
+
+
+SETTINGS: dict[Any, Any] = {
+    "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 11.5, "svg.fonttype": "none", "svg.hashsalt": "lab",
+    "axes.edgecolor": LIGHT["rule"], "axes.labelcolor": LIGHT["muted"], "axes.linewidth": 0.8, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.labelsize": 11.5, "axes.unicode_minus": True,
+    "xtick.color": LIGHT["muted"], "ytick.color": LIGHT["muted"], "xtick.labelsize": 11, "ytick.labelsize": 11,
+    "axes.facecolor": LIGHT["bg"], "figure.facecolor": LIGHT["bg"], "text.color": LIGHT["fg"], "grid.color": LIGHT["grid"],
+    "grid.linewidth": 0.8, "lines.linewidth": 2.2, "lines.markersize": 7, "text.parse_math": False,
+}  # fmt: skip
+
+
+def _variables(colors: dict[str, str]) -> str:
+    return "".join(f"--c-{name}:{value};" for name, value in colors.items())
+
+
+STANDALONE = f"<style>svg{{{_variables(LIGHT)}}}@media (prefers-color-scheme:dark){{svg{{{_variables(DARK)}}}}}</style>"
+"""What a chart's own file says about light and dark; a page that holds the chart says it itself."""
+
+
+def page_css() -> str:
+    """The tokens for a page with a theme switch: ``data-theme`` on the root element wins over the system's choice."""
+    light, dark = _variables(LIGHT), _variables(DARK)
+    return (
+        f":root{{{light}}}@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f":root[data-theme=dark]{{{dark}}}@media print{{:root,:root[data-theme]{{{light}}}}}"
+    )
+
+
+def svg_text(figure: "Figure") -> str:
+    """The figure as an SVG element (no prolog) whose colours are variables."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for name, value in LIGHT.items():
+        text = text.replace(value, f"var(--c-{name}, {value})")
+    text = re.sub(r"'DejaVu Sans'(, [a-z-]+)*", BROWSER_FONTS, text)
+    return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def standalone(svg: str) -> str:
+    """An SVG element as a file of its own."""
+    head, _, rest = svg.partition(">")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{STANDALONE}{rest}\n'
+
+
+def png_bytes(figure: "Figure") -> bytes:
+    """The figure on white, 1,920 pixels wide, in 128 colours (a third of the size, no visible difference)."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PNG_DPI)
+    image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    packed = io.BytesIO()
+    image.save(packed, format="PNG", optimize=True)
+    return packed.getvalue()
