@@ -74,7 +74,9 @@ def list_gotchas(topic: Topic = "", part: Part = 0, as_json: Json = False) -> No
 
 @app.command()
 def run(
-    gotchas: Annotated[list[str] | None, typer.Argument(help="Names, with dashes or underscores, or unique prefixes.")] = None,
+    gotchas: Annotated[
+        list[str] | None, typer.Argument(help="Names, with dashes or underscores, or unique prefixes.")
+    ] = None,
     topic: Topic = "",
     part: Part = 0,
     everything: Annotated[bool, typer.Option("--all", help="Every gotcha.")] = False,
@@ -95,7 +97,10 @@ def run(
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
     changed = configured_servers([workers] if workers else [], [server] if server else [], [loop] if loop else [])
-    _measure(Request(catalog, tuple(slugs), "full" if full else "quick", seed, pairs, changed, services, results, quiet), as_json)
+    _measure(
+        Request(catalog, tuple(slugs), "full" if full else "quick", seed, pairs, changed, services, results, quiet),
+        as_json,
+    )
 
 
 app.command("scenario", hidden=True)(run)
@@ -115,9 +120,10 @@ def tour(
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
     from analysis.finish import finish
+    from analysis.gates import disturbed
     from lab.session import measure
 
-    session = measure(request)
+    session = measure(request, disturbed)
     finished = finish(session.folder)
     if as_json:
         out(finished.document)

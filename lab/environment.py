@@ -99,14 +99,18 @@ def noise_snapshot() -> dict[str, float]:
     return found
 
 
-def noise_between(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """What happened to the machine in between: ``steal_share`` of all CPU time, ``psi_cpu_some_share`` of wall time,
-    ``busy_cores`` (everybody's, ours included) and ``load1``."""
+def noise_between(before: Mapping[str, float], after: Mapping[str, float], ours_cpu_ns: int = 0) -> dict[str, float]:
+    """What happened to the machine in between.
+
+    ``steal_share`` is a share of all CPU time, ``psi_cpu_some_share`` of wall time; ``busy_cores`` are everybody's, and
+    ``foreign_cpu_share`` is what others took, in cores: busy cores less ``ours_cpu_ns``, the CPU time of the lab and its children.
+    """
     wall = max(after["t"] - before["t"], 1e-9)
     cores = psutil.cpu_count() or 1
     found = {
         "steal_share": (after["steal"] - before["steal"]) / (wall * cores),
         "busy_cores": (after["busy"] - before["busy"]) / wall,
+        "foreign_cpu_share": max(0.0, (after["busy"] - before["busy"] - ours_cpu_ns / 1e9) / wall),
         "load1": os.getloadavg()[0],
     }
     if "pressure_us" in before and "pressure_us" in after:

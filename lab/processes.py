@@ -138,6 +138,10 @@ class Guard:
         self._tell(f"forget {pid}")
         self._children = [child for child in self._children if child.pid != pid]
 
+    def child_pids(self) -> list[int]:
+        """Leaders of the groups that run now."""
+        return [child.pid for child in self._children]
+
     def temporary_folder(self, prefix: str) -> Path:
         """A new folder that is gone when the lab is."""
         folder = Path(tempfile.mkdtemp(prefix=f"gotcha-lab-{prefix}"))

@@ -1,7 +1,7 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -13,6 +13,7 @@ from lab.environment import capture
 from lab.errors import UsageError
 from lab.model import HttpKind, LoopKind, RunPlan, Server, ServerKind
 from lab.plan import make_plan
+from lab.record import TrialRecord
 from lab.runner import run_trials
 from lab.services.supervisor import Services
 from lab.store import RunFolder, new_run
@@ -70,10 +71,10 @@ def _needs(plan: RunPlan) -> set[str]:
     return {service for gotcha in plan.gotchas for service in gotcha.services}
 
 
-def measure(request: Request) -> Session:
+def measure(request: Request, disturbed: Callable[[TrialRecord], str]) -> Session:
     """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
 
-    Raises UsageError, ServiceError, StoreError.
+    ``disturbed`` says why a trial's pair must be done again, or nothing.  Raises UsageError, ServiceError, StoreError.
     """
     gotchas = request.catalog.plans(request.slugs, request.servers)
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
@@ -90,7 +91,7 @@ def measure(request: Request) -> Session:
         with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
             folder.write_environment(capture(services.versions))
             with screen.running():
-                failed = run_trials(plan, folder, RealExecutor(services), screen.show)
+                failed = run_trials(plan, folder, RealExecutor(services), screen.show, disturbed)
     except KeyboardInterrupt:
         interrupted = True
     done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in plan.trials)

@@ -12,6 +12,7 @@ import psutil
 
 from lab.environments import target_python
 from lab.errors import LabError, ServerError
+from lab.locate import target_app, target_module
 from lab.model import Condition, Event, GotchaPlan, TrialPlan
 from lab.observe import descendants
 from lab.record import EventSeen
@@ -159,7 +160,7 @@ class Stage:
         if event.whom.startswith("celery"):
             assert self.condition.celery is not None
             self.nodes += start_celery(
-                self.services.guard, self.target, self.condition.celery, self.folder, self.target_env,
+                self.services.guard, self.target.partition(":")[0], self.condition.celery, self.folder, self.target_env,
                 python=self.python, generation=len(self.nodes),
             )  # fmt: skip
             return "celery started again"
@@ -205,7 +206,7 @@ def staged(
     services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path
 ) -> Iterator[Stage]:
     """Everything around the target of one trial, gone at the end.  Raises LabError where something cannot be had."""
-    target = f"targets.{gotcha.slug.replace('/', '.')}.{trial.variant}"
+    target = target_module(gotcha.slug, trial.variant)
     with ExitStack() as stack:
         python = target_python(condition)
         if services.redis:
@@ -221,7 +222,17 @@ def staged(
             variable = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "upstream": "UPSTREAM_URL"}
             if condition.proxy.where in variable:
                 target_env = _through(target_env, proxy, variable[condition.proxy.where])
-        stage = Stage(services, condition, f"{target}:app", database, folder, python, env, target_env, proxy=proxy)
+        stage = Stage(
+            services,
+            condition,
+            target_app(gotcha.slug, trial.variant),
+            database,
+            folder,
+            python,
+            env,
+            target_env,
+            proxy=proxy,
+        )
         stack.callback(stage.close)
         if condition.celery:
             stage.nodes += start_celery(

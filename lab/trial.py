@@ -4,6 +4,7 @@ The order matters.  The Locust child imports while the database is copied and th
 probes and read before anything else touches the services; explained requests come after that, because auto_explain costs time.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,10 @@ from typing import Any
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, ServerError
 from lab.load import LoadChild, Measured, job_of, load_child
+from lab.locate import scenario_file, target_app
 from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
+from lab.probe_client import beside, path_of
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement, TrialRecord
 from lab.runner import Live
@@ -62,6 +65,7 @@ class Reads:
     tables: Mapping[str, int] = field(default_factory=dict)
     events: list[EventSeen] = field(default_factory=list)
     noise: Mapping[str, float] = field(default_factory=dict)
+    bystander: list[float] = field(default_factory=list)
 
 
 class RealExecutor:
@@ -94,7 +98,7 @@ class RealExecutor:
             child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env))
             server = stack.enter_context(
                 serving(
-                    self._services.guard, condition.server, f"targets.{gotcha.slug.replace('/', '.')}.{trial.variant}:app",
+                    self._services.guard, condition.server, target_app(gotcha.slug, trial.variant),
                     work, stage.target_env, python=stage.python, observe=self._observe,
                 )
             )  # fmt: skip
@@ -102,11 +106,11 @@ class RealExecutor:
             reads.probes += [run_probe(server.url, probe, "before") for probe in gotcha.probes if probe.before]
             wait_for_quiet(SETTLE_S, server)
             job = job_of(
-                ROOT / "scenarios" / f"{gotcha.slug}.py", condition, trial.variant, stage.url(server), trial.seed,
+                scenario_file(gotcha.slug), condition, trial.variant, stage.url(server), trial.seed,
                 child.folder, self._processes,
             )  # fmt: skip
             try:
-                measured = self._load(child, server, stage, condition, job, reads, live)
+                measured = self._load(gotcha, child, server, stage, condition, job, reads, live)
                 if not measured.error:
                     self._after(server, gotcha, trial.variant, database, reads)
             finally:
@@ -157,7 +161,7 @@ class RealExecutor:
         return roots
 
     def _load(
-        self, child: LoadChild, server: RunningServer, stage: Stage, condition: Condition, job: Mapping[str, Any],
+        self, gotcha: GotchaPlan, child: LoadChild, server: RunningServer, stage: Stage, condition: Condition, job: Mapping[str, Any],
         reads: Reads, live: Callable[[Live], None],
     ) -> Measured:  # fmt: skip
         services, database = self._services, stage.database
@@ -172,6 +176,8 @@ class RealExecutor:
         elif services.redis:
             services.redis.reset_stats()
         before = noise_snapshot()
+        everybody = TreeWatch({"ours": lambda: [os.getpid(), *services.guard.child_pids()]})
+        everybody.start()
 
         def started(at_ns: int) -> None:
             watch.start()
@@ -184,12 +190,13 @@ class RealExecutor:
             stage.check(server)
 
         try:
-            measured = child.run(job, limit_s(condition), started, running)
+            with beside(services.guard, server.url, path_of(gotcha, condition.load), job["seed"], reads.bystander):
+                measured = child.run(job, limit_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]
             stage.stop_events()
         reads.processes = watch.stop()
-        reads.noise = noise_between(before, noise_snapshot())
+        reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
             reads.redis_memory = services.redis.memory_bytes()
@@ -255,7 +262,7 @@ class RealExecutor:
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
-            versions=services.versions,
+            versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
         )  # fmt: skip
 
 

@@ -1,0 +1,66 @@
+"""Raw ASGI apps whose behaviour is known: what the lab says about them is what the lab is worth.
+
+``work`` burns a fixed number of loop iterations; ``work_5``, ``work_10`` and ``work_20`` burn 5, 10 and 20 % more; ``work_again`` is ``work``
+under another name.  ``serial`` holds the event loop for SERVICE_S a request: one server, constant service time, an M/D/1 queue under
+Poisson arrivals.  ``stalled`` answers at once, but its loop stands still for STALL_S in every PERIOD_S.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+SERVICE_S = 0.005
+STALL_S = 0.5
+PERIOD_S = 4.0
+ITERATIONS = 60_000
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+def _app(before: Callable[[], None]) -> App:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        before()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"11")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"ok":true}'})
+
+    return app
+
+
+def _burn(iterations: int) -> Callable[[], None]:
+    def burn() -> None:
+        for _ in range(iterations):
+            pass
+
+    return burn
+
+
+def _serve() -> None:
+    time.sleep(SERVICE_S)
+
+
+_origin = time.monotonic()
+
+
+def _stall() -> None:
+    phase = (time.monotonic() - _origin) % PERIOD_S
+    if phase < STALL_S:
+        time.sleep(STALL_S - phase)
+
+
+work = _app(_burn(ITERATIONS))
+work_again = _app(_burn(ITERATIONS))
+work_5 = _app(_burn(round(ITERATIONS * 1.05)))
+work_10 = _app(_burn(round(ITERATIONS * 1.10)))
+work_20 = _app(_burn(round(ITERATIONS * 1.20)))
+serial = _app(_serve)
+stalled = _app(_stall)

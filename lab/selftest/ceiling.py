@@ -1,0 +1,103 @@
+"""What one core of generator sends: the lab's users, Locust's FastHttpUser, and wrk where it is on the PATH, at the same null server."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.load import job_of, load_child
+from lab.locate import ROOT, scenario_file
+from lab.model import ClosedLoad, Condition
+from lab.processes import Guard, PortReservation, is_listening, wait_until
+
+USERS = 32
+FAST_USER = """
+from locust import FastHttpUser, constant, task
+
+
+class Fast(FastHttpUser):
+    wait_time = constant(0)
+
+    @task
+    def read(self):
+        self.client.get("/")
+"""
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """The generator's core and the server's; the same where there is only one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    cores = sorted(os.sched_getaffinity(0))
+    return {cores[0]}, {cores[-1]}
+
+
+@contextlib.contextmanager
+def _on(cores: set[int]) -> Iterator[None]:
+    """Children started inside run on these cores."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def measure(guard: Guard, seconds: float) -> dict[str, float]:
+    """Requests per second by generator: ``lab``, ``fast_http_user`` and ``wrk`` (only where it is on the PATH)."""
+    generator, server = _cores()
+    folder = guard.temporary_folder("ceiling-")
+    with PortReservation() as reservation:
+        url = f"http://127.0.0.1:{reservation.port}"
+        with _on(server):
+            command = [sys.executable, "-m", "lab.selftest.null_server", "--port", str(reservation.port)]
+            null = guard.spawn(command, env={**os.environ}, cwd=ROOT, log_path=folder / "null.log", name="null server")
+        try:
+            wait_until(lambda: is_listening(reservation.port), 10, null, "the null server to listen")
+            with _on(generator):
+                found = {"lab": _lab(guard, url, folder, seconds), "fast_http_user": _fast(url, folder, seconds)}
+                if shutil.which("wrk"):
+                    found["wrk"] = _wrk(url, seconds)
+        finally:
+            null.stop(2.0)
+    return found
+
+
+def _lab(guard: Guard, url: str, folder: Path, seconds: float) -> float:
+    condition = Condition("ceiling", ClosedLoad(USERS), duration_s=seconds, user="Reader")
+    with load_child(guard, folder / "lab", {}) as child:
+        job = job_of(scenario_file("selftest/ceiling"), condition, "null", url, 1, child.folder, 1)
+        measured = child.run(job, seconds + 10, lambda at_ns: None, lambda message: None)
+    import numpy as np
+
+    rows = len(np.load(measured.samples, mmap_mode="r"))
+    return rows / ((measured.ended_ns - measured.started_ns) / 1e9)
+
+
+def _fast(url: str, folder: Path, seconds: float) -> float:
+    with tempfile.TemporaryDirectory(dir=folder) as where:
+        path = Path(where) / "fast.py"
+        path.write_text(FAST_USER)
+        command = [sys.executable, "-m", "locust", "-f", str(path), "--headless", "-u", str(USERS), "-r", "100", "-t", f"{seconds + 2:.0f}s",
+                   "-H", url, "--json", "--skip-log", "-L", "ERROR"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    # the middle of the run: Locust's own average would count the ramp
+    rates = [count for entry in json.loads(done.stdout) for count in entry["num_reqs_per_sec"].values()]
+    full = sorted(rates)[len(rates) // 2 :] if rates else [0]
+    return float(sum(full) / len(full))
+
+
+def _wrk(url: str, seconds: float) -> float:
+    command = ["wrk", "-t1", f"-c{USERS}", f"-d{seconds:.0f}s", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+    match = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    return float(match[1]) if match else 0.0
