@@ -94,7 +94,7 @@ SCENARIO = Scenario(
     ),
     charts=(
         Chart(
-            "scaling", "status_count[200]", "The dictionary admits {naive_admitted:.0f} with four workers, Redis {correct_admitted:.0f}",
+            "sweep", "status_count[200]", "The dictionary admits {naive_admitted:.0f} with four workers, Redis {correct_admitted:.0f}",
             x="workers", x_label="workers", y_label="requests admitted", conditions=("1 worker", "2 workers", "4 workers"),
             theory=("naive_admitted", "correct_admitted"),
         ),

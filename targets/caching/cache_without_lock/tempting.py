@@ -1,0 +1,63 @@
+"""Caches a slow report for a second, with a lock in the process: when it expires, every worker loads it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date
+
+import asyncpg
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, TypeAdapter
+from redis.asyncio import BlockingConnectionPool, Redis
+
+CACHE_TTL_S = 1
+POOL_SIZE = 20
+REPORT_KEY = "report:daily_sales"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=50, timeout=5)
+    async with (
+        Redis.from_pool(redis_pool) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE) as app.state.database,
+    ):
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class DaySales(BaseModel):
+    sold_on: date
+    orders: int
+    total_cents: int
+
+
+Report = TypeAdapter(list[DaySales])
+
+
+async def load_report(database: asyncpg.Pool) -> bytes:
+    rows = await database.fetch("SELECT sold_on, orders, total_cents FROM daily_sales ORDER BY sold_on")
+    return Report.dump_json([DaySales(**row) for row in rows])
+
+
+loading = asyncio.Lock()
+
+
+async def cached_report(cache: Redis, database: asyncpg.Pool) -> bytes | str:
+    report = await cache.get(REPORT_KEY)
+    if report is None:
+        # One request of this process loads and the others wait for it; the other workers have locks of their own.
+        async with loading:
+            report = await cache.get(REPORT_KEY)
+            if report is None:
+                report = await load_report(database)
+                await cache.setex(REPORT_KEY, CACHE_TTL_S, report)
+    return report
+
+
+@app.get("/reports/daily-sales")
+async def read_daily_sales(request: Request) -> list[DaySales]:
+    return Report.validate_json(await cached_report(request.app.state.cache, request.app.state.database))
