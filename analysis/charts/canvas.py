@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TITLE_CHARS = 72
 NOTE_CHARS = 118
 TITLE_LINE_IN, NOTE_LINE_IN = 0.29, 0.20
+LABEL_POINTS = 11.5
+EARLY = 0.85
+"""A line that ends left of this share of the axis is named where it ends."""
 LABEL_GAP = 1.25
 """Labels stand at least this many times their height apart."""
 
@@ -66,7 +69,7 @@ def human_axis(axes: "Axes", which: str, values: Sequence[float | None], unit: s
             axis_words(label, unit, Scale(1, "")) if unit in ("requests/s", "x") else label
         )
         return scale
-    axis.set_major_locator(MaxNLocator(6, integer=unit == "" and greatest >= 3))
+    axis.set_major_locator(MaxNLocator(6, integer=unit == "" and greatest >= 3, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: digits(value / scale.factor, 4)))
     getattr(axes, f"set_{which}label")(axis_words(label, unit, scale))
     return scale
@@ -94,30 +97,44 @@ def ticks_at(axes: "Axes", positions: Sequence[float], *, log: bool) -> None:
 
     kept: list[float] = []
     for value in sorted(positions, reverse=True):
-        if not kept or share(kept[-1]) - share(value) > 0.055:
+        # A digit is about a hundredth of the axis wide, and labels are centred on their ticks.
+        room = 0.02 + 0.0055 * (len(digits(value)) + len(digits(kept[-1] if kept else value)))
+        if not kept or share(kept[-1]) - share(value) > room:
             kept.append(value)
     axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def end_labels(axes: "Axes", labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside the ends of lines: (x, y, text, colour).  Those that would touch are pushed apart, with a leader to the line."""
+    """Names beside the ends of lines: (x, y, text, colour).  Those that would touch are pushed apart, with a leader to the line.
+
+    A line that ends well before the axis does has its name beside its own end.
+    """
     figure = axes.figure
     figure.draw_without_rendering()  # type: ignore[union-attr]
     height = axes.get_window_extent().height
-    font_px = 11.5 / 72 * figure.dpi * LABEL_GAP
-    wanted: list[tuple[float, str, str, tuple[float, float]]] = []
+    gap = LABEL_POINTS / 72 * figure.dpi * LABEL_GAP
+    wanted: list[tuple[bool, float, str, str, tuple[float, float]]] = []
     for x, y, text, color in labels:
-        pixel = axes.transData.transform((x, y))[1] - axes.get_window_extent().y0
-        wanted.append((float(pixel), text, color, (x, y)))
-    wanted.sort(key=lambda one: one[0])
-    places = spread([one[0] for one in wanted], font_px, height)
-    for (_, text, color, point), place in zip(wanted, places, strict=True):
-        axes.annotate(
-            text, xy=point, xycoords="data", xytext=(1.025, place / height), textcoords="axes fraction", va="center", ha="left",
-            color=color, fontweight="bold", fontsize=11.5, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.55, "shrinkA": 1, "shrinkB": 5},
-        )  # fmt: skip
+        at = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        wanted.append((bool(at[0] < EARLY), float(at[1]) * height, text, color, (x, y)))
+    for is_early in (False, True):
+        group = sorted((one for one in wanted if one[0] == is_early), key=lambda one: one[1])
+        places = spread([one[1] for one in group], gap, height)
+        for (_, _, text, color, point), place in zip(group, places, strict=True):
+            _end_label(axes, point, (place / height, is_early), text, color)
+
+
+def _end_label(axes: "Axes", point: tuple[float, float], place: tuple[float, bool], text: str, color: str) -> None:
+    height, is_early = place
+    x = axes.transAxes.inverted().transform(axes.transData.transform(point))[0] + 0.02 if is_early else 1.025
+    axes.annotate(
+        text, xy=point, xycoords="data", xytext=(float(x), height), textcoords="axes fraction", va="center", ha="left",
+        color=color, fontweight="bold", fontsize=LABEL_POINTS, annotation_clip=False, zorder=7,
+        bbox={"facecolor": LIGHT["bg"], "edgecolor": "none", "alpha": 0.75, "pad": 0.5} if is_early else None,
+        arrowprops=None if is_early
+        else {"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.55, "shrinkA": 1, "shrinkB": 5},
+    )  # fmt: skip
 
 
 def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
@@ -125,7 +142,7 @@ def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
     places = list(wanted)
     for index in range(1, len(places)):
         places[index] = max(places[index], places[index - 1] + gap)
-    top = height
+    top = height - gap / 3
     for index in range(len(places) - 1, -1, -1):
         places[index] = min(places[index], top)
         top = places[index] - gap

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.charts.canvas import end_labels, finite, from_zero, human_axis, new_figure, ticks_at
 from analysis.charts.model import Picture, Series
-from analysis.charts.style import HEIGHT_IN, LIGHT, color_of, marker_of
+from analysis.charts.style import HEIGHT_IN, LIGHT, color_of, marker_of, theory_color_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,21 +19,11 @@ NARROW_PANEL_IN = 1.25
 
 
 def _theory(axes: "Axes", one: Series, picture: Picture) -> None:
-    color = color_of(one.variant, picture.variants)
-    if len(one.x) == 1:
-        axes.plot(
-            one.x,
-            one.y,
-            marker="_",
-            markersize=26,
-            markeredgewidth=2.2,
-            color=color,
-            alpha=0.75,
-            linestyle="none",
-            zorder=2,
-        )
+    color = theory_color_of(one.variant, picture.variants)
+    if one.texts or len(one.x) == 1:
+        axes.plot(one.x, one.y, "o", fillstyle="none", markersize=14, markeredgewidth=1.5, color=color, zorder=5)
         return
-    axes.plot(one.x, one.y, color=color, linewidth=1.7, linestyle=THEORY_DASH, alpha=0.85, zorder=2)
+    axes.plot(one.x, one.y, color=color, linewidth=1.5, linestyle=THEORY_DASH, zorder=5)
 
 
 def _measured(axes: "Axes", one: Series, picture: Picture) -> None:
@@ -123,7 +113,11 @@ def paint_percentiles(picture: Picture) -> "Figure":
             axes.plot(x, one.y, color=color, marker=marker_of(one.variant, picture.variants), markevery=8, markersize=6,
                       linestyle=CURVE_STYLES[one.style % 4], zorder=4)  # fmt: skip
     panel = picture.panels[0]
-    human_axis(axes, "y", [y for one in picture.series for y in one.y], panel.unit, panel.label, log=True)
+    values = [y for one in picture.series for y in one.y]
+    log = max(values) > 8 * max(min(values), 1e-9)
+    human_axis(axes, "y", values, panel.unit, panel.label, log=log)
+    if not log:
+        from_zero(axes, values)
     marks = [(-math.log10(1 - q), name) for q, name in NINES if -math.log10(1 - q) <= greatest + 1e-9]
     axes.set_xticks([x for x, _ in marks], [name for _, name in marks])
     axes.set_xlim(-0.03, greatest * 1.02)
@@ -180,6 +174,9 @@ def paint_timeline(picture: Picture) -> "Figure":
     panels = len(picture.panels)
     figure = new_figure(picture, max(HEIGHT_IN, 1.45 + NARROW_PANEL_IN * panels))
     every = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[1.5] + [1.0] * (panels - 1))[:, 0]
+    times = [x for one in picture.series for x in one.x]
+    human_axis(every[-1], "x", times, picture.x_unit, picture.x_label, log=False)
+    every[-1].set_xlim(0, max([*times, *(mark.at for mark in picture.marks)]) * 1.02)
     for index, (axes, panel) in enumerate(zip(every, picture.panels, strict=True)):
         axes.grid(axis="y")
         own = [one for one in picture.series if one.panel == index]
@@ -203,8 +200,6 @@ def paint_timeline(picture: Picture) -> "Figure":
         axes.yaxis.get_major_locator().set_params(**({"numticks": 4} if log else {"nbins": 3}))
         _events(axes, picture, named=index == 0)
         end_labels(axes, [(one.x[-1], one.y[-1], one.name, color_of(one.variant, picture.variants)) for one in own])
-    human_axis(every[-1], "x", [x for one in picture.series for x in one.x], picture.x_unit, picture.x_label, log=False)
-    every[-1].set_xlim(0, None)
     return figure
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.charts.canvas import finite, human_axis, legend_line, new_figure
 from analysis.charts.model import Picture, Series
-from analysis.charts.rows import REACH
+from analysis.charts.rows import REACH, TREES
 from analysis.charts.style import LIGHT, color_of, marker_of
 from analysis.charts.units import human
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 BAR = 0.74
 ROW_IN = 0.34
 FOREST_CHARS = 58
-HATCHES = ("", "//", "..", "\\\\", "xx", "--")
-SEGMENTS = ("seg1", "seg2", "seg3", "seg4", "seg5", "seg6")
+SEGMENTS = dict(zip(TREES, ("seg1", "seg2", "seg3", "seg4", "seg5", "seg6"), strict=True))
+GENERATOR = "generator"
 
 
 def _text(axes: "Axes", x: float, y: float, text: str, color: str, **options: Any) -> None:
@@ -46,16 +46,7 @@ def paint_counts(picture: Picture) -> "Figure":
         color = color_of(one.variant, picture.variants)
         for x, y, low, high in zip(one.x, one.y, one.low, one.high, strict=True):
             at = x - BAR / 2 + height * (index + 0.5)
-            axes.barh(
-                at,
-                y,
-                height * 0.86,
-                color=color,
-                alpha=0.85,
-                hatch=HATCHES[index % 6],
-                edgecolor=LIGHT["bg"],
-                linewidth=0,
-            )
+            axes.barh(at, y, height * 0.86, color=color, alpha=0.88, linewidth=0)
             if low is not None and high is not None and low < high:
                 axes.plot([max(low, 0), high], [at, at], color=LIGHT["fg"], linewidth=1.3, zorder=5)
             predicted = theory.get(one.variant, {}).get(x)
@@ -95,30 +86,31 @@ def _bar_text(
 
 
 def paint_cpu(picture: Picture) -> "Figure":
-    """Stacked bars, the sum at the end of each."""
+    """Stacked bars; at the end of each the sum without the load generator, which is nobody's cost in production."""
     rows = len(picture.categories)
-    figure = new_figure(picture, max(3.2, 1.9 + 0.62 * rows))
+    figure = new_figure(picture, max(3.0, 1.9 + 0.62 * rows))
     axes = figure.subplots()
     axes.grid(axis="x")
-    left = [0.0] * rows
-    for index, one in enumerate(picture.series):
-        color = LIGHT[SEGMENTS[index % 6]]
+    left, generator = [0.0] * rows, [0.0] * rows
+    greatest = max(
+        sum(dict(zip(one.x, one.y, strict=True)).get(row, 0.0) for one in picture.series) for row in range(rows)
+    )
+    for one in picture.series:
+        color = LIGHT[SEGMENTS.get(one.name, "seg5")]
         for x, y in zip(one.x, one.y, strict=True):
-            axes.barh(
-                int(x),
-                y,
-                0.62,
-                left=left[int(x)],
-                color=color,
-                edgecolor=LIGHT["bg"],
-                linewidth=1,
-                hatch=HATCHES[index % 6],
-            )
-            left[int(x)] += y
+            row = int(x)
+            axes.barh(row, y, 0.62, left=left[row], color=color, edgecolor=LIGHT["bg"], linewidth=1)
+            if y > 0.012 * (len(one.name) + 2) * greatest:
+                axes.text(left[row] + y / 2, row, one.name, ha="center", va="center", fontsize=10, color=_on(one.name))
+            left[row] += y
+            generator[row] += y if one.name == GENERATOR else 0.0
     human_axis(axes, "x", left, picture.x_unit, picture.x_label, log=False)
-    axes.set_xlim(0, max(left) * 1.04)
+    axes.set_xlim(0, greatest * 1.04)
     for row, total in enumerate(left):
-        _text(axes, total, row, human(total, "s"), LIGHT["fg"], fontweight="bold")
+        more = f"\n+ {human(generator[row], 's')} generator" if generator[row] else ""
+        _text(
+            axes, total, row, human(total - generator[row], "s") + more, LIGHT["fg"], fontweight="bold", fontsize=10.5
+        )
     axes.set_yticks(range(rows), list(picture.categories))
     for label, variant in zip(axes.get_yticklabels(), picture.columns, strict=True):
         label.set_color(color_of(variant, picture.variants))
@@ -126,8 +118,13 @@ def paint_cpu(picture: Picture) -> "Figure":
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(rows - 0.5, -0.5)
-    legend_line(axes, [(one.name, LIGHT[SEGMENTS[i % 6]]) for i, one in enumerate(picture.series)])
+    legend_line(axes, [(one.name, LIGHT[SEGMENTS.get(one.name, "seg5")]) for one in picture.series])
     return figure
+
+
+def _on(tree: str) -> str:
+    """The colour of text on a segment: the same in both themes, as the segments keep their brightness."""
+    return "#ffffff" if SEGMENTS.get(tree) == "seg1" else "#14171b"
 
 
 def paint_heatmap(picture: Picture) -> "Figure":

@@ -4,9 +4,9 @@ import numpy as np
 
 from analysis.charts.model import ChartData, ChartUnavailable, Panel, Picture, Series
 from analysis.charts.select import conditions_of, trials_of
+from analysis.charts.units import human
 from analysis.model import ClaimVerdict
-from analysis.verdicts import short
-from lab.model import Chart, MetricExpression
+from lab.model import CLAIM_KINDS, Chart, MetricExpression
 
 TREES = ("server", "postgres", "redis", "celery", "upstream", "generator")
 """Process trees in the order in which they are stacked; any other comes after them."""
@@ -47,9 +47,8 @@ def _figures(claim: ClaimVerdict) -> str:
     at = claim.at_headline
     if at.measured is None:
         return "not measured"
-    unit = {"x": "×"}.get(claim.unit, f" {claim.unit}" if claim.unit else "")
     relation = {"at_most": "≤ ", "at_least": "≥ "}.get(claim.relation, "")
-    return f"{short(at.measured.value)}{unit}\n{relation}{short(at.predicted)} predicted"
+    return f"{human(at.measured.value, claim.unit)}\npredicted {relation}{human(at.predicted, claim.unit)}"
 
 
 def _ratios(claim: ClaimVerdict, raw: bool) -> tuple[float, float | None, float | None, tuple[float, ...]] | None:
@@ -80,6 +79,7 @@ def forest(chart: Chart, data: ChartData) -> Picture:
     wanted = [c for c in data.verdict.claims if not chart.theory or c.id in chart.theory]
     if raw:
         wanted = [c for c in wanted if MetricExpression.parse(c.metric).denominator]
+    wanted.sort(key=lambda c: [*CLAIM_KINDS, c.kind].index(c.kind))
     rows = [(claim, found) for claim in wanted if (found := _ratios(claim, raw)) is not None]
     if not rows:
         raise ChartUnavailable("no claim was measured", "Look at the gates and failed trials.")

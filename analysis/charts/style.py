@@ -22,6 +22,19 @@ DARK = {
     "naive": "#ff8f4d", "correct": "#5bb6f0", "tempting": "#e39bd0", "other1": "#3fcfa5", "other2": "#e5cf52", "other3": "#b7c0cc",
     "seg1": "#4d86c3", "seg2": "#9cc7ee", "seg3": "#d5aa5e", "seg4": "#b197c9", "seg5": "#7fc4a3", "seg6": "#7b838d",
 }  # fmt: skip
+
+
+def _mixed(one: str, other: str, share: float) -> str:
+    parts = [(int(one[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in parts)
+
+
+VARIANT_TOKENS = ("naive", "correct", "tempting", "other1", "other2", "other3")
+for _palette in (LIGHT, DARK):
+    # A prediction keeps its variant's hue and is drawn over the measurement: it must show on a line of that very colour.
+    _palette.update({f"{name}-theory": _mixed(_palette[name], _palette["fg"], 0.6) for name in VARIANT_TOKENS})
+    _palette["fg-theory"] = _mixed(_palette["muted"], _palette["fg"], 0.3)
+
 MARKERS = {"naive": "o", "correct": "s", "tempting": "^", "other1": "D", "other2": "v", "other3": "P"}
 FONTS = ["DejaVu Sans"]
 """Bundled with matplotlib and wider than what a browser puts in its place: text never grows into its neighbour."""
@@ -45,6 +58,11 @@ def token_of(variant: str, variants: Sequence[str]) -> str:
 def color_of(variant: str, variants: Sequence[str]) -> str:
     """The variant's colour, as in the light theme."""
     return LIGHT[token_of(variant, variants)]
+
+
+def theory_color_of(variant: str, variants: Sequence[str]) -> str:
+    """The colour of a variant's predictions, as in the light theme."""
+    return LIGHT[token_of(variant, variants) + "-theory"]
 
 
 def marker_of(variant: str, variants: Sequence[str]) -> str:

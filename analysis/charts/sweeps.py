@@ -30,6 +30,9 @@ PLAN_FIELDS = {
     "plan_temp_blks": "temp_blks",
 }  # fmt: skip
 DASHED = "dashed: the prediction registered before the run"
+RINGS = "rings: predictions registered before the run"
+FIT_R2 = 0.9
+"""Below this share of the variance a straight line says nothing and is not drawn."""
 PAIRS = "bars: 95 % interval over pairs; faint dots: single pairs"
 
 
@@ -88,7 +91,9 @@ def _place(value: Scalar | None, values: Sequence[Scalar | None], is_category: b
 
 def notes(series: Sequence[Series]) -> tuple[str, ...]:
     """The key in words: only what is on the chart."""
-    found = [DASHED] if any(one.role == "theory" for one in series) else []
+    theory = [one for one in series if one.role == "theory"]
+    found = [DASHED] if any(not one.texts and len(one.x) > 1 for one in theory) else []
+    found += [RINGS] if any(one.texts or len(one.x) == 1 for one in theory) else []
     if any(low is not None and low != high for one in series for low, high in zip(one.low, one.high, strict=True)):
         found.append(PAIRS)
     return tuple(found)
@@ -157,7 +162,7 @@ def scaling(chart: Chart, data: ChartData) -> Picture:
     if not series:
         raise ChartUnavailable("no trial has a value at any level", "Its samples are gone, or no request has a level.")
     if not chart.log_x and not chart.log_y:
-        series += [_fit(one) for one in series if len(one.x) >= 5]
+        series += [fit for one in series if len(one.x) >= 5 and (fit := _fit(one)) is not None]
     series += _level_theory(chart, data, conditions)
     unit = "s" if metric not in PLAN_FIELDS else ""
     extra = ("thin line: straight-line fit",) if any(one.role == "fit" for one in series) else ()
@@ -171,10 +176,13 @@ def _rank(key: tuple[str, str], variants: Sequence[str], conditions: Sequence[st
     return variants.index(key[0]) if key[0] in variants else len(variants), conditions.index(key[1])
 
 
-def _fit(one: Series) -> Series:
+def _fit(one: Series) -> Series | None:
+    """The straight line through a series, or None where it explains too little."""
     from analysis.metrics.fits import straight_line
 
     fitted = straight_line(np.array(one.x), np.array(one.y))
+    if fitted.r2 < FIT_R2:
+        return None
     ends = (one.x[0], one.x[-1])
     return Series(
         f"fit of {one.name}", one.variant, "fit", ends, tuple(fitted.intercept + fitted.slope * x for x in ends), style=one.style
@@ -194,7 +202,15 @@ def _level_theory(chart: Chart, data: ChartData, conditions: Sequence[Condition]
             if condition.key in claim.predictions:
                 points[ref.variant, index][level] = claim.predictions[condition.key]
     return [
-        Series("theory", variant, "theory", tuple(sorted(at)), tuple(at[x] for x in sorted(at)), style=index)
+        Series(
+            "theory",
+            variant,
+            "theory",
+            tuple(sorted(at)),
+            tuple(at[x] for x in sorted(at)),
+            style=index,
+            texts=("points",),
+        )
         for (variant, index), at in points.items()
     ]
 

@@ -75,6 +75,8 @@ def human_range(low: float, high: float, unit: str = "") -> str:
 
 def axis_words(label: str, unit: str, scale: Scale) -> str:
     """An axis label with its unit in brackets, where it has one."""
+    if unit == "requests/s" and "per second" in label:
+        return label
     name = {"requests/s": "per second", "x": "times"}.get(unit, scale.name)
     if unit == "s/request":
         name = f"{scale.name} per request"
