@@ -213,6 +213,28 @@ def doctor(services: Services = "embedded", as_json: Json = False) -> None:
 
 
 @app.command()
+def selftest(
+    full: Annotated[bool, typer.Option("--full", help="More pairs and longer queues: about ten minutes.")] = False,
+    seed: Seed = DEFAULT_SEED, results: Results = DEFAULT_RESULTS, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """How well the lab sees on this machine: false alarms, planted defects, queueing theory, gates, the generator's ceiling."""
+    from analysis import selftest as analysis
+    from lab.selftest.run import perform
+    from lab.store import write_bytes
+
+    folder, rates = perform(results, full, seed, quiet)
+    found = {**analysis.figures(folder), "ceiling": analysis.ceiling_figures(rates)}
+    found = {"format_version": 1, "run": folder.name, "created_at": folder.plan.created_at, "mode": folder.plan.mode,
+             **found, "can_see": analysis.can_see(found), "ok": analysis.passed(found)}  # fmt: skip
+    write_bytes(folder.path / "selftest.json", json.dumps(found, indent=1).encode())
+    if as_json:
+        out(found)
+    else:
+        say("\n".join(analysis.lines(found)))
+    raise typer.Exit(0 if found["ok"] else 2)
+
+
+@app.command()
 def new(name: Annotated[str, typer.Argument(metavar="TOPIC/GOTCHA")], as_json: Json = False) -> None:
     """Scaffold a gotcha: a pair and a scenario that already run."""
     from lab.scaffold import scaffold

@@ -217,7 +217,9 @@ def power_of(effect: float, sd: float, pairs: int) -> float:
         return 1.0
     freedom, shift = pairs - 1, effect / sd * math.sqrt(pairs)
     critical = _t_quantile(0.975, freedom)
-    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    power = float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    # far beyond the critical value scipy's noncentral t gives NaN where the answer is 1 to machine precision
+    return 1.0 if math.isnan(power) else power
 
 
 def detectable_effect(sd: float, pairs: int, power: float = 0.8) -> float:
