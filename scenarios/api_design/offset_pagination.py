@@ -125,7 +125,7 @@ SCENARIO = Scenario(
     queries={"page": "SELECT %FROM orders%ORDER BY%"},
     contract_differs="a keyset page is named by a cursor, a page by OFFSET by its number",
     conditions=(
-        depths("depth with index", index=True, repeats=5),
+        depths("depth with index", index=True, repeats=3),
         depths("depth without index", index=False, repeats=1, quick_pairs=1),
         walk("nothing moves"),
         walk("1 insert a page", inserts=1, quick=False),
