@@ -1,0 +1,175 @@
+"""Which doubts a gotcha's trials raise.  Pure; the closed list with the advice is in ``analysis.doubts``."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from analysis.doubts import doubt
+from analysis.facts import TrialFacts
+from analysis.metrics import family_of
+from analysis.model import ClaimVerdict, Doubt
+from analysis.regime import is_over_subscribed, processes_of
+from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
+from lab.record import Environment
+
+ERROR_SHARE = 0.01
+"""More errors than this and a latency of the successes alone tells less than it seems (method.md 1: errors must not improve p50)."""
+RECONNECT_SHARE = 0.01
+UNEVEN = 2.0
+"""The busiest worker answered more than twice what the idlest did (claims.md K2)."""
+DRIFT = 0.25
+BUSY_SHARE = 0.60
+"""method.md 3: CPU per request is taken at 60 % of the capacity at most."""
+SPREAD = 0.25
+GAP = 0.10
+
+
+def _arms(facts: Sequence[TrialFacts]) -> dict[str, list[TrialFacts]]:
+    arms: dict[str, list[TrialFacts]] = {}
+    for trial in facts:
+        arms.setdefault(trial.variant, []).append(trial)
+    return arms
+
+
+def most_overloaded(facts: Sequence[TrialFacts], variant: str) -> bool:
+    """Whether at least half of the arm's trials were overloaded."""
+    own = [trial.overloaded for trial in facts if trial.variant == variant]
+    return bool(own) and 2 * sum(own) >= len(own)
+
+
+def _of_answers(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
+    key = condition.key
+    for variant, own in _arms(facts).items():
+        if most_overloaded(facts, variant):
+            yield doubt("overload", f"{variant}: the backlog grew for as long as the load lasted.", None, key)
+        total = sum(t.requests for t in own)
+        missing = sum(t.unanswered for t in own)
+        if missing:
+            yield doubt(
+                "unanswered", f"{variant}: {missing} of {total} requests were never answered.", missing / total, key
+            )
+        shares = [share for t in own if (share := t.number("error_share")) is not None]
+        if shares and max(shares) > ERROR_SHARE:
+            yield doubt("errors", f"{variant}: up to {max(shares):.1%} of the requests failed.", max(shares), key)
+        drifts = [t.drift for t in own if t.drift is not None]
+        if drifts and not most_overloaded(facts, variant) and min(abs(d) for d in drifts) > DRIFT:
+            worst = max(drifts, key=abs)
+            yield doubt("not_steady", f"{variant}: median latency moved by {worst:+.0%} within the window.", worst, key)
+
+
+def _of_server(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
+    key = condition.key
+    for trial in facts:
+        record = trial.record
+        if record.loop and record.loop != condition.server.loop:
+            yield doubt("wrong_loop", f"{trial.name}: ran on {record.loop}, not {condition.server.loop}.", None, key)
+        failed = [probe for probe in record.probes if probe.problem]
+        if failed:
+            yield doubt("probe_failed", f"{trial.name}: {failed[0].request} {failed[0].when} the load: {failed[0].problem}.",
+                        float(len(failed)), key)  # fmt: skip
+        if trial.pids and not condition.events and len(trial.pids) < condition.workers:
+            seen = f"{trial.name}: {len(trial.pids)} of {condition.workers} workers answered."
+            yield doubt("idle_worker", seen, float(len(trial.pids)), key)
+        least, most = trial.number("requests_per_pid_min"), trial.number("requests_per_pid_max")
+        if least and most and most > UNEVEN * least and condition.workers > 1:
+            yield doubt(
+                "uneven_workers",
+                f"{trial.name}: {most:.0f} requests at one worker, {least:.0f} at another.",
+                most / least,
+                key,
+            )
+
+
+def _of_generator(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
+    key, load = condition.key, condition.load
+    for trial in facts:
+        seen = trial.record.generator
+        wanted = isinstance(load, ClosedLoad) and load.reconnect
+        if seen is not None and not wanted and seen.reconnects > RECONNECT_SHARE * max(trial.requests, 1):
+            share = seen.reconnects / max(trial.requests, 1)
+            yield doubt("reconnects", f"{trial.name}: {seen.reconnects} connections were opened again.", share, key)
+        if isinstance(load, ClosedLoad) and load.think_s == 0 and load.requests is None and trial.window_s:
+            gap = 1 - trial.mean_in_flight / load.users
+            if gap > GAP:
+                yield doubt(
+                    "generator_gap", f"{trial.name}: users waited for the generator {gap:.0%} of the time.", gap, key
+                )
+    if isinstance(load, OpenLoad | StagedLoad):
+        by_pair = groupby(sorted(facts, key=lambda t: t.record.pair), key=lambda t: t.record.pair)
+        for pair, arms in by_pair:
+            hashes = {t.record.generator.trace_hash for t in arms if t.record.generator is not None}
+            if len(hashes) > 1:
+                yield doubt(
+                    "traces_differ", f"pair {pair}: {len(hashes)} different arrival traces.", float(len(hashes)), key
+                )
+    versions = {tuple(sorted(t.record.versions.items())) for t in facts}
+    if len(versions) > 1:
+        yield doubt(
+            "mixed_versions", f"{len(versions)} sets of versions under one condition.", float(len(versions)), key
+        )
+
+
+def _of_machine(
+    plan: GotchaPlan, condition: Condition, facts: Sequence[TrialFacts], environment: Environment | None
+) -> Iterator[Doubt]:
+    key = condition.key
+    expressions = [MetricExpression.parse(claim.metric) for claim in plan.claims if key in claim.predictions]
+    families = [(e, _family(e)) for e in expressions]
+    if any(e.denominator is None and family == "rate" for e, family in families) and environment is not None:
+        if is_over_subscribed(condition, plan, environment):
+            need = processes_of(condition, plan)
+            yield doubt("over_subscribed", f"{need} processes share {environment.cores} cores.", float(need), key)
+    if any(family == "cpu" for _, family in families):
+        shares = [t.record.processes["server"].cpu_ns / 1e9 / t.window_s / condition.workers
+                  for t in facts if t.window_s and "server" in t.record.processes]  # fmt: skip
+        if shares and max(shares) > BUSY_SHARE:
+            yield doubt("busy_server", f"workers were busy {max(shares):.0%} of the time.", max(shares), key)
+
+
+def _family(expression: MetricExpression) -> str:
+    try:
+        return family_of(expression.numerator)
+    except KeyError:
+        return ""
+
+
+def _of_claims(claims: Iterable[ClaimVerdict]) -> Iterator[Doubt]:
+    for claim in claims:
+        for one in claim.conditions:
+            if one.measured is None or len(one.measured.values) < 2:
+                continue
+            values, middle = one.measured.values, abs(one.measured.value)
+            spread = (max(values) - min(values)) / 2 / middle if middle else 0.0
+            if spread > SPREAD and one.verdict == "inconclusive":
+                yield doubt("wide_spread", f"{claim.id}: pairs differ by +-{spread:.0%}.", spread, one.condition)
+            if "robust twin" in one.reason:
+                yield doubt("robust_disagrees", f"{claim.id}: {one.reason}.", one.measured.robust_value, one.condition)
+
+
+def doubts_of(
+    plan: GotchaPlan, facts: Mapping[str, Sequence[TrialFacts]], claims: Sequence[ClaimVerdict],
+    environment: Environment | None,
+) -> list[Doubt]:  # fmt: skip
+    """Every doubt that the trials and claims of a gotcha raise, one of each kind: the first condition's, with the others counted."""
+    found: list[Doubt] = []
+    for condition in plan.conditions:
+        own = [trial for trial in facts.get(condition.key, ()) if trial.ok]
+        if own:
+            found += _of_answers(condition, own)
+            found += _of_server(condition, own)
+            found += _of_generator(condition, own)
+            found += _of_machine(plan, condition, own, environment)
+    return merged([*found, *_of_claims(claims)])
+
+
+def merged(doubts: Iterable[Doubt]) -> list[Doubt]:
+    """One doubt of each kind: the one with the greatest number, with the others counted."""
+    kinds: dict[str, list[Doubt]] = {}
+    for one in doubts:
+        kinds.setdefault(one.id, []).append(one)
+    result = []
+    for same in kinds.values():
+        worst = max(same, key=lambda one: abs(one.number or 0.0))
+        more = len(same) - 1
+        result.append(replace(worst, seen=f"{worst.seen} ({more} more like this)") if more else worst)
+    return result

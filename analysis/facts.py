@@ -1,0 +1,150 @@
+"""What is kept of a trial once its samples are dropped: its metrics, and the few numbers that gates and doubts need."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.frames import OK, TIMEOUT, Trial, in_window, window_ns
+from analysis.metrics import Refusal, measure
+from analysis.metrics.base import outcome_is, unanswered
+from analysis.metrics.overload import is_overloaded
+from lab.model import Condition, GotchaPlan
+from lab.record import TrialRecord
+
+BINS_PER_DOUBLING = 50
+"""Histogram bins are 1.4 % wide, so that a percentile of merged trials is right to 1.4 %."""
+BINS = 44 * BINS_PER_DOUBLING
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of times in logarithmic bins from 1 ns to about five hours; trials are merged by adding, percentiles never averaged."""
+
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, times_ns: NDArray[np.int64]) -> "Histogram":
+        """Count times; anything below 1 ns counts as 1 ns."""
+        bins = np.log2(np.maximum(times_ns, 1)) * BINS_PER_DOUBLING
+        return cls(np.bincount(np.minimum(bins.astype(np.int64), BINS - 1), minlength=BINS))
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        return Histogram(self.counts + other.counts)
+
+    @property
+    def total(self) -> int:
+        """How many times were counted."""
+        return int(self.counts.sum())
+
+    def quantile_s(self, quantile: float) -> float:
+        """Upper edge of the bin that holds the rank, in seconds; 0 where nothing was counted."""
+        if self.total == 0:
+            return 0.0
+        index = int(np.searchsorted(np.cumsum(self.counts), math.ceil(quantile * self.total)))
+        return float(2.0 ** ((index + 1) / BINS_PER_DOUBLING)) / 1e9
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """One trial, reduced.
+
+    ``values`` maps ``name[argument]`` to its value or refusal.  ``mean_in_flight`` is the area under the requests in flight inside
+    the window, ``arrival_x_time`` throughput times mean time, ``mean_time_s`` that mean.  ``unsent`` counts requests that were planned
+    and never left, ``undispatched`` those that were not even handed to a connection.
+    """
+
+    record: TrialRecord
+    name: str
+    values: Mapping[str, float | Refusal]
+    requests: int = 0
+    lag: Histogram = field(default_factory=lambda: Histogram(np.zeros(BINS, dtype=np.int64)))
+    service: Histogram = field(default_factory=lambda: Histogram(np.zeros(BINS, dtype=np.int64)))
+    window_s: float = 0.0
+    mean_in_flight: float = 0.0
+    arrival_x_time: float = 0.0
+    mean_time_s: float = 0.0
+    unsent: int = 0
+    undispatched: int = 0
+    unanswered: int = 0
+    timeouts: int = 0
+    overloaded: bool = False
+    drift: float | None = None
+    pids: tuple[int, ...] = ()
+
+    @property
+    def variant(self) -> str:
+        """The arm."""
+        return self.record.variant
+
+    @property
+    def ok(self) -> bool:
+        """Whether the trial was done."""
+        return self.record.status == "ok"
+
+    def number(self, metric: str) -> float | None:
+        """A finite value of a metric, or None."""
+        value = self.values.get(metric)
+        return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _drift(trial: Trial, condition: Condition) -> float | None:
+    """Median latency of the last third of the window over that of the first, minus 1; None with fewer than 100 in a third."""
+    mask = outcome_is(trial, OK) & in_window(trial, condition)
+    planned = trial.column("planned_ns")[mask]
+    if len(planned) < 300:
+        return None
+    times = trial.column("done_ns")[mask] - planned
+    start, end = window_ns(trial, condition)
+    third = (end - start) / 3
+    first, last = times[planned < start + third], times[planned >= end - third]
+    if min(len(first), len(last)) < 100:
+        return None
+    return float(np.median(last) / max(float(np.median(first)), 1.0) - 1)
+
+
+def _flight(trial: Trial, condition: Condition) -> tuple[float, float, float]:
+    """Mean in flight inside the window, throughput times mean time, and that mean in seconds."""
+    start, end = window_ns(trial, condition)
+    sent, done = trial.column("sent_ns"), trial.column("done_ns")
+    left = sent > 0
+    # What never came back was in flight to the end.
+    begun, ended = sent[left], np.where(done[left] > 0, done[left], end)
+    area = float((np.minimum(ended, end) - np.maximum(begun, start)).clip(min=0).sum())
+    within = (done[left] >= start) & (done[left] <= end)
+    spent = float((done[left] - begun)[within].sum())
+    count = int(np.count_nonzero(within))
+    return area / (end - start), spent / (end - start), spent / count / 1e9 if count else 0.0
+
+
+def reduce_trial(
+    trial: Trial, plan: GotchaPlan, condition: Condition, metrics: tuple[tuple[str, str], ...]
+) -> TrialFacts:
+    """Measure a trial and keep only numbers.  A failed trial keeps its record alone."""
+    record = trial.record
+    if record.status != "ok":
+        return TrialFacts(record, trial.name, {})
+    values: dict[str, float | Refusal] = {}
+    for name, arg in metrics:
+        value = measure(trial, plan, condition, name, arg)
+        values[f"{name}[{arg}]" if arg else name] = value if isinstance(value, Refusal) else float(value)
+    outcome = trial.column("outcome")
+    start, end = window_ns(trial, condition)
+    if len(outcome) == 0 or end <= start:
+        return TrialFacts(record, trial.name, values, requests=len(outcome))
+    inside = in_window(trial, condition)
+    dispatched, sent = trial.column("dispatched_ns"), trial.column("sent_ns")
+    in_flight, product, mean_s = _flight(trial, condition)
+    pids = trial.column("pid")
+    return TrialFacts(
+        record, trial.name, values, requests=len(outcome),
+        lag=Histogram.of((dispatched - trial.column("planned_ns"))[inside & (dispatched > 0)]),
+        service=Histogram.of((trial.column("done_ns") - sent)[inside & outcome_is(trial, OK)]),
+        window_s=(end - start) / 1e9, mean_in_flight=in_flight, arrival_x_time=product, mean_time_s=mean_s,
+        unsent=int(np.count_nonzero(sent == 0)), undispatched=int(np.count_nonzero(dispatched == 0)),
+        unanswered=int(np.count_nonzero(unanswered(trial))), timeouts=int(np.count_nonzero(outcome == TIMEOUT)),
+        overloaded=is_overloaded(trial, condition), drift=_drift(trial, condition),
+        pids=tuple(int(pid) for pid in np.unique(pids[pids > 0])),
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""The regime of a verdict: under what load, server, machine and versions it was found."""
+
+from collections.abc import Mapping, Sequence
+
+from analysis.facts import TrialFacts
+from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, Load, OpenLoad, RunPlan, StagedLoad
+from lab.record import Environment
+
+PACKAGES = (
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "gunicorn",
+    "granian",
+    "pydantic",
+    "sqlalchemy",
+    "asyncpg",
+    "redis",
+    "celery",
+)
+SERVER_PACKAGE = {"uvicorn": "uvicorn", "gunicorn": "gunicorn", "gunicorn-uvicorn": "gunicorn", "granian": "granian"}
+
+
+def describe_load(load: Load) -> str:
+    """A load in a few words."""
+    match load:
+        case OpenLoad():
+            return f"open {load.rate_per_s:g}/s {load.arrivals}"
+        case StagedLoad():
+            return "staged " + " then ".join(f"{stage.rate_per_s:g}/s" for stage in load.stages)
+        case Burst():
+            return f"burst of {load.requests}" + (f" x {load.repeats}" if load.repeats > 1 else "")
+        case Journey():
+            return f"journey of {load.users}"
+        case ClosedLoad():
+            think = f" thinking {load.think_s:g} s" if load.think_s else ""
+            return f"{load.users} users{think}" + (f", {load.requests} requests" if load.requests else "")
+
+
+def processes_of(condition: Condition, plan: GotchaPlan, generators: int = 1) -> int:
+    """Processes that want a core: workers, generator, PostgreSQL, Redis, Celery, upstream."""
+    services = len([one for one in plan.services if one != "celery"])
+    celery = condition.celery.concurrency * condition.celery.workers if condition.celery else 0
+    return condition.workers + generators + services + celery
+
+
+def is_over_subscribed(condition: Condition, plan: GotchaPlan, environment: Environment | None) -> bool:
+    """Fewer cores than processes: ratios, CPU per request and counts may be judged, absolute capacities may not (method.md, 2)."""
+    return environment is not None and environment.cores < processes_of(condition, plan)
+
+
+def _several(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value))
+
+
+def _version(name: str, facts: Sequence[TrialFacts], environment: Environment | None) -> str:
+    seen = _several([trial.record.versions.get(name, "") for trial in facts])
+    if seen or environment is None:
+        return seen
+    return environment.packages.get(name, "") or environment.services.get(name, "")
+
+
+def regime_of(
+    plan: GotchaPlan, run: RunPlan, environment: Environment | None, facts: Sequence[TrialFacts]
+) -> Mapping[str, str]:
+    """Load, server, machine and versions as text; what varied is listed.  Keys without a value are left out."""
+    conditions = plan.conditions
+    done = [trial for trial in facts if trial.ok]
+    found = {
+        "load": _several([describe_load(c.load) for c in conditions]),
+        "workers": _several([str(c.workers) for c in conditions]),
+        "server": _several([c.server.kind for c in conditions]),
+        "loop": _several([t.record.loop for t in done]) or _several([c.server.loop for c in conditions]),
+        "http": _several([t.record.http for t in done]) or _several([c.server.http for c in conditions]),
+        "mode": run.mode,
+        "pairs": str(1 + max((t.record.pair for t in done), default=-1)),
+        "payload": _payload(done),
+    }
+    if environment is not None:
+        found["cores"] = str(environment.cores)
+        found["over_subscribed"] = "yes" if any(is_over_subscribed(c, plan, environment) for c in conditions) else ""
+        found["platform"] = environment.platform
+    found["python"] = _version("python", done, None) or (environment.python if environment else "")
+    servers = {SERVER_PACKAGE[c.server.kind] for c in conditions}
+    for name in PACKAGES:
+        if name in ("fastapi", "starlette", "pydantic") or name in servers:
+            found[name] = _several([c.packages.get(name, "") for c in conditions]) or _version(name, done, environment)
+    for service in plan.services:
+        found[service] = _version(service, done, environment)
+    if environment is not None and plan.services:
+        found["services_source"] = environment.services.get("source", "")
+    return {name: value for name, value in found.items() if value}
+
+
+def _payload(facts: Sequence[TrialFacts]) -> str:
+    sizes = [size for trial in facts if (size := trial.number("response_mean_bytes")) is not None]
+    if not sizes:
+        return ""
+    low, high = round(min(sizes)), round(max(sizes))
+    return f"{low} B" if low == high else f"{low}-{high} B"

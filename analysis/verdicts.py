@@ -1,0 +1,221 @@
+"""How an estimate becomes a verdict.  Pure; ``docs/verdicts.md`` says the same in prose.
+
+A prediction with its tolerance is a band.  The 95 % interval inside it reproduces the claim; an interval that leaves the band refutes
+it, and where the claim names a null (what is read when there is no effect) the side says how: ``smaller`` between the two,
+``reversed`` beyond the null, ``not_reproduced`` where the 90 % interval shows that there is practically no effect.  Everything else
+is ``inconclusive``.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from analysis import statistics
+from analysis.metrics import Family
+from analysis.model import VERDICT_ORDER, ClaimVerdict, Estimate, VerdictName
+from lab.model import Relation
+
+EQUIVALENCE: dict[Family, float] = {
+    "time": 0.10, "rate": 0.10, "cpu": 0.05, "memory": 0.10, "share": 0.05, "count": 0.05,
+}  # fmt: skip
+"""Half width of "practically no effect" as a share of the null: 10 % for latency and 5 % for CPU are method.md section 3; rates and
+memory follow latency, counts follow CPU (both are steady)."""
+EXACT_FAMILIES: frozenset[Family] = frozenset({"count", "share", "memory"})
+"""What can be equal to a prediction at all: with tolerance 0 each trial must be.  A time never is; there 0 means an edge without margin."""
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a claim asks under one condition.  ``ratio`` says that the estimate is of paired ratios, on a logarithmic scale."""
+
+    predicted: float
+    relation: Relation
+    tolerance: float
+    null: float | None
+    family: Family
+    ratio: bool = False
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """What counts as the prediction: infinite on the open side of ``at_most`` and ``at_least``."""
+        margin = self.tolerance * abs(self.predicted)
+        low = -math.inf if self.relation == "at_most" else self.predicted - margin
+        high = math.inf if self.relation == "at_least" else self.predicted + margin
+        return low, high
+
+    @property
+    def outside_null(self) -> float | None:
+        """The null, where it lies outside the band; inside it there is nothing to tell the claim from no effect."""
+        low, high = self.band
+        return None if self.null is None or low <= self.null <= high else self.null
+
+    @property
+    def no_effect(self) -> tuple[float, float] | None:
+        """The equivalence band around the null; around a null of 0 its width is a share of the prediction."""
+        if self.outside_null is None:
+            return None
+        share = EQUIVALENCE[self.family]
+        if self.ratio and self.outside_null > 0:
+            return self.outside_null / (1 + share), self.outside_null * (1 + share)
+        half = share * (abs(self.outside_null) or abs(self.predicted))
+        return self.outside_null - half, self.outside_null + half
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A verdict, why, and how many more pairs would settle it where it is inconclusive."""
+
+    verdict: VerdictName
+    reason: str
+    more_pairs: int | None = None
+
+
+def short(value: float) -> str:
+    """A number in about four digits."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"[{short(low)}, {short(high)}]" if low != high else short(low)
+
+
+def _band_text(question: Question) -> str:
+    low, high = question.band
+    if low == -math.inf:
+        return f"at most {short(high)}"
+    return f"at least {short(low)}" if high == math.inf else _range(low, high)
+
+
+def _inside(low: float, high: float, band: tuple[float, float]) -> bool:
+    slack = ROUNDING * max(abs(low), abs(high))
+    return band[0] - slack <= low and high <= band[1] + slack
+
+
+def _classify(question: Question, low: float, high: float, narrow: tuple[float, float]) -> Conclusion:
+    """The rules for one interval: ``low`` to ``high`` at 95 %, ``narrow`` at 90 %."""
+    band, null = question.band, question.outside_null
+    seen = _range(low, high)
+    if _inside(low, high, band):
+        return Conclusion("reproduced", f"{seen} lies in the predicted {_band_text(question)}")
+    no_effect = question.no_effect
+    if no_effect is not None and no_effect[0] <= narrow[0] and narrow[1] <= no_effect[1]:
+        return Conclusion(
+            "not_reproduced",
+            f"practically no effect: the 90 % interval {_range(*narrow)} lies within {_range(*no_effect)}",
+        )
+    below, above = high < band[0], low > band[1]
+    if not below and not above:
+        return Conclusion("inconclusive", f"{seen} spans an edge of the predicted {_band_text(question)}")
+    toward_null = null is not None and ((below and null < band[0]) or (above and null > band[1]))
+    if null is None or not toward_null:
+        return Conclusion(
+            "not_reproduced",
+            f"{'smaller' if below else 'larger'} than predicted: {seen} against {_band_text(question)}",
+        )
+    if (below and low > null) or (above and high < null):
+        return Conclusion(
+            "smaller", f"an effect in the predicted direction, but {seen} instead of {_band_text(question)}"
+        )
+    if (below and high < null) or (above and low > null):
+        return Conclusion("reversed", f"the opposite: {seen} lies beyond {short(null)}, which is no effect")
+    return Conclusion(
+        "inconclusive", f"{seen} misses the predicted {_band_text(question)} but includes {short(null)}, no effect"
+    )
+
+
+def _exact(question: Question, values: Sequence[float]) -> Conclusion:
+    """Tolerance 0 on a count: every trial must fit; one that does not refutes a law."""
+    low, high = question.band
+    fits = [low * (1 - math.copysign(ROUNDING, low)) <= v <= high * (1 + math.copysign(ROUNDING, high)) for v in values]
+    count, total = sum(fits), len(values)
+    relation = {"about": "", "at_most": "at most ", "at_least": "at least "}[question.relation]
+    said = f"predicted {relation}{short(question.predicted)}"
+    seen = _range(min(values), max(values))
+    if count == total:
+        return Conclusion("reproduced", f"{said}, observed {seen}, {total} of {total} trials")
+    said += f", observed {seen}: {count} of {total} trials agree"
+    null = question.outside_null
+    if null is None:
+        return Conclusion("not_reproduced", said)
+    up = question.predicted > null
+    if all(value == null for value in values):
+        return Conclusion("not_reproduced", f"{said}; {short(null)} is no effect")
+    if all(value < null if up else value > null for value in values):
+        return Conclusion("reversed", f"{said}; beyond {short(null)}, which is no effect")
+    between = (null < v < question.predicted if up else question.predicted < v < null for v in values)
+    if all(between):
+        return Conclusion("smaller", f"{said}; an effect in the predicted direction")
+    return Conclusion("not_reproduced", said)
+
+
+def _more_pairs(question: Question, estimate: Estimate, low: float, high: float) -> int | None:
+    """How many more pairs keep the interval off the edges that it spans now."""
+    edges = [
+        e for e in (*question.band, question.outside_null) if e is not None and math.isfinite(e) and low <= e <= high
+    ]
+    if question.ratio and min(estimate.values) > 0 and all(edge > 0 for edge in edges):
+        values = [math.log(value) for value in estimate.values]
+        distances = [abs(math.log(estimate.value / edge)) for edge in edges]
+    else:
+        values, distances = list(estimate.values), [abs(estimate.value - edge) for edge in edges]
+    return statistics.more_pairs(values, min(distances)) if distances else None
+
+
+def judge_estimate(question: Question, estimate: Estimate) -> Conclusion:
+    """The verdict of one claim under one condition.
+
+    One trial has no interval: a count is judged as it stands, a time, rate or CPU is inconclusive.  Identical values make an interval
+    of no width, which is judged like any other.  A robust twin that concludes something else makes it inconclusive.
+    """
+    if question.tolerance == 0 and question.family in EXACT_FAMILIES:
+        return _exact(question, estimate.values)
+    low, high = estimate.low, estimate.high
+    if low is None or high is None:
+        if question.family in EXACT_FAMILIES:
+            alone = _classify(question, estimate.value, estimate.value, (estimate.value, estimate.value))
+            return Conclusion(alone.verdict, f"{alone.reason} (one trial, no interval)")
+        return Conclusion("inconclusive", "one pair has no interval", statistics.more_pairs(estimate.values, 0.0))
+    narrow = statistics.interval(estimate, 0.90, ratio=question.ratio) if low != high else (low, high)
+    first = _classify(question, low, high, narrow or (low, high))
+    if first.verdict == "inconclusive":
+        return Conclusion("inconclusive", first.reason, _more_pairs(question, estimate, low, high))
+    twin = _twin(question, estimate)
+    if twin is not None and twin.verdict not in (first.verdict, "inconclusive"):
+        return Conclusion(
+            "inconclusive", f"the mean says {first.verdict}, the robust twin {twin.verdict}: {twin.reason}", 2
+        )
+    return first
+
+
+def _twin(question: Question, estimate: Estimate) -> Conclusion | None:
+    """What Hodges-Lehmann concludes; None below six values, where its 95 % interval does not exist.
+
+    A twin that only cannot tell (its interval is a little wider by nature) does not contradict.
+    """
+    if estimate.robust_low is None or estimate.robust_high is None:
+        return None
+    narrow = statistics.interval(estimate, 0.90, ratio=question.ratio, robust=True)
+    return _classify(
+        question, estimate.robust_low, estimate.robust_high, narrow or (estimate.robust_low, estimate.robust_high)
+    )
+
+
+# ---------------------------------------------------------------- verdicts of wholes
+
+
+def worst(verdicts: Iterable[VerdictName]) -> VerdictName:
+    """The worst of several; of none it is inconclusive: no data is never a pass."""
+    found = set(verdicts)
+    return next((name for name in VERDICT_ORDER if name in found), "inconclusive")
+
+
+def gotcha_verdict(claims: Sequence[ClaimVerdict]) -> VerdictName:
+    """The worst of the claims, but a harm that shows without its mechanism is ``symptom_only``: something else may cause it."""
+    harms = [claim.verdict for claim in claims if claim.kind == "harm"]
+    harm_shows = bool(harms) and all(verdict in ("reproduced", "smaller") for verdict in harms)
+    verdicts: list[VerdictName] = []
+    for claim in claims:
+        failed = claim.kind == "mechanism" and claim.verdict in ("reversed", "not_reproduced")
+        verdicts.append("symptom_only" if failed and harm_shows else claim.verdict)
+    return worst(verdicts)
