@@ -1,5 +1,6 @@
 """Frozen dataclasses to JSON and back, checked at the door by pydantic."""
 
+import json
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +19,7 @@ def _adapter_of(kind: Any) -> TypeAdapter[Any]:
 
 def to_json(value: Any) -> bytes:
     """A dataclass as indented JSON.  NaN and infinities are written as such and read back."""
-    return _adapter_of(type(value)).dump_json(value, indent=1)
+    return json.dumps(to_dict(value), indent=1).encode()  # pydantic's own writer turns infinities into null
 
 
 def to_dict(value: Any) -> Any:

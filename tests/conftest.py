@@ -1,0 +1,24 @@
+"""Shared by all tests: the catalogue, a small plan, and a run whose trials come from a formula."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.catalog import Catalog
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The gotchas of this checkout."""
+    return Catalog()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_monkey_patching() -> object:
+    """pytest must never import gevent: it patches the whole process, and every timing and thread with it."""
+    yield
+    assert "gevent" not in sys.modules
+    assert "locust" not in sys.modules

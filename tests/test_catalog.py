@@ -1,0 +1,93 @@
+"""Finding gotchas by name, and what happens when one is broken."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab.catalog import Catalog
+from lab.errors import UsageError
+from lab.model import Server
+from lab.scaffold import scaffold
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A checkout with the lab and one scaffolded gotcha."""
+    shutil.copytree(ROOT / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "targets").mkdir()
+    scaffold("caching/my-gotcha", tmp_path)
+    return tmp_path
+
+
+def test_dashes_underscores_topics_and_prefixes_all_name_a_gotcha(catalog: Catalog) -> None:
+    slug = "rate_limiting/in_process_limiter"
+    for name in (
+        slug,
+        "in_process_limiter",
+        "in-process-limiter",
+        "rate-limiting/in-process-limiter",
+        "in_proc",
+        "rate_limiting/in_p",
+    ):
+        assert catalog.resolve(name) == slug
+
+
+def test_an_unknown_name_suggests_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(UsageError) as caught:
+        catalog.resolve("ofset_pagination")
+    assert "offset_pagination" in caught.value.hint
+
+
+def test_the_series_parts_and_topics_select(catalog: Catalog) -> None:
+    assert "caching/cache_without_lock" in catalog.select(topic="caching")
+    assert "rate_limiting/in_process_limiter" in catalog.select(part=4)
+    with pytest.raises(UsageError):
+        catalog.select(topic="cooking")
+
+
+def test_a_scaffolded_gotcha_is_found_without_touching_anything_else(tree: Path) -> None:
+    catalog = Catalog(tree, cache=tree / "cache")
+    assert [one["slug"] for one in catalog.gotchas] == ["caching/my_gotcha"]
+    assert catalog.broken == {}
+    (plan,) = catalog.plans(["caching/my_gotcha"])
+    assert plan.claims[0].predictions == {"users=10": 50.0}
+
+
+def test_a_broken_scenario_is_named_with_its_line_and_the_rest_is_listed(tree: Path) -> None:
+    scaffold("caching/other", tree)
+    path = tree / "scenarios" / "caching" / "other.py"
+    path.write_text(path.read_text() + "\nraise RuntimeError('half edited')\n")
+    catalog = Catalog(tree, cache=tree / "cache")
+    assert [one["slug"] for one in catalog.gotchas] == ["caching/my_gotcha"]
+    assert "half edited" in catalog.broken["caching/other"]
+    assert "line" in catalog.broken["caching/other"]
+    with pytest.raises(UsageError, match="half edited"):
+        catalog.resolve("other")
+
+
+def test_a_target_without_a_scenario_is_reported(tree: Path) -> None:
+    (tree / "scenarios" / "caching" / "my_gotcha.py").unlink()
+    assert "no scenarios/caching/my_gotcha.py" in Catalog(tree, cache=tree / "cache").broken["caching/my_gotcha"]
+
+
+def test_the_description_is_cached_until_a_file_changes(tree: Path) -> None:
+    first = Catalog(tree, cache=tree / "cache")
+    assert first.gotchas
+    (cached,) = (tree / "cache").glob("*.json")
+    cached.write_text('{"gotchas": [], "broken": []}')
+    assert Catalog(tree, cache=tree / "cache").gotchas == []
+    path = tree / "scenarios" / "caching" / "my_gotcha.py"
+    path.write_text(path.read_text() + "\n# changed\n")
+    assert len(Catalog(tree, cache=tree / "cache").gotchas) == 1
+
+
+def test_other_servers_give_other_conditions_and_predictions(tree: Path) -> None:
+    (plan,) = Catalog(tree, cache=tree / "cache").plans(
+        ["caching/my_gotcha"], [Server(workers=1), Server("gunicorn", 2)]
+    )
+    assert [c.key for c in plan.conditions] == ["users=10-on-uvicorn-x1", "users=10-on-gunicorn-x2"]
+    assert plan.conditions[1].params["workers"] == 2

@@ -1,0 +1,71 @@
+"""Which trials a run does, in which order."""
+
+from dataclasses import replace
+
+from lab.model import Claim, ClosedLoad, Condition
+from lab.plan import make_plan
+from tests.fakes import gotcha_plan
+
+CELLS = (
+    Condition("users=1", ClosedLoad(1), params={"users": 1}, quick_pairs=1),
+    Condition("users=10", ClosedLoad(10), params={"users": 10}),
+    Condition("users=99", ClosedLoad(99), params={"users": 99}, quick=False),
+)
+CLAIM = Claim("c", "harm", "s", "naive.throughput_rps", predict=lambda c: c.number("users"), formula="", source="")
+
+
+def order(mode: str, pairs: int | None = None) -> list[tuple[int, str, str]]:
+    plan = make_plan("r", "now", [gotcha_plan(CLAIM, conditions=CELLS)], mode, 1, pairs)  # type: ignore[arg-type]
+    return [(t.pair, t.condition, t.variant) for t in plan.trials]
+
+
+def test_quick_leaves_out_what_is_not_quick_and_keeps_the_conditions_own_pairs() -> None:
+    trials = order("quick")
+    assert {c for _, c, _ in trials} == {"users=1", "users=10"}
+    assert sum(c == "users=1" for _, c, _ in trials) == 2  # one pair of two arms
+    assert sum(c == "users=10" for _, c, _ in trials) == 6
+
+
+def test_full_runs_every_condition_with_the_full_number_of_pairs() -> None:
+    trials = order("full")
+    assert {c for _, c, _ in trials} == {"users=1", "users=10", "users=99"}
+    assert len(trials) == 3 * 2 * 8
+
+
+def test_arms_are_reversed_in_every_other_pair_and_never_torn_apart() -> None:
+    arms = [[v for p, c, v in order("full") if c == "users=10" and p == pair] for pair in range(8)]
+    for first, second in zip(arms[::2], arms[1::2], strict=True):
+        assert sorted(first) == ["correct", "naive"]
+        assert second == first[::-1]
+    trials = order("full")
+    for left, right in zip(trials[::2], trials[1::2], strict=True):
+        assert left[:2] == right[:2]
+
+
+def test_both_arms_of_a_pair_share_a_seed_and_no_two_pairs_do() -> None:
+    plan = make_plan("r", "now", [gotcha_plan(CLAIM, conditions=CELLS)], "full", 1)
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for trial in plan.trials:
+        seeds.setdefault((trial.condition, trial.pair), set()).add(trial.seed)
+    assert all(len(found) == 1 for found in seeds.values())
+    assert len({next(iter(found)) for found in seeds.values()}) == len(seeds)
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
+    one, again = (make_plan("r", "now", [gotcha_plan(CLAIM)], "full", 5) for _ in range(2))
+    other = make_plan("r", "now", [gotcha_plan(CLAIM)], "full", 6)
+    assert one == again
+    assert [t.seed for t in one.trials] != [t.seed for t in other.trials]
+
+
+def test_predictions_of_conditions_that_are_left_out_are_left_out_too() -> None:
+    plan = make_plan("r", "now", [gotcha_plan(CLAIM, conditions=CELLS)], "quick", 1)
+    (claim,) = plan.gotchas[0].claims
+    assert set(claim.predictions) == {"users=1", "users=10"}
+    assert claim.headline == "users=10"
+
+
+def test_variants_of_a_condition_limit_its_arms() -> None:
+    alone = replace(CELLS[1], variants=("correct",))
+    plan = make_plan("r", "now", [gotcha_plan(CLAIM, conditions=(alone,))], "quick", 1)
+    assert {t.variant for t in plan.trials} == {"correct"}
