@@ -27,7 +27,7 @@ def _fingerprint(root: Path) -> str:
     """A hash over everything that a description depends on."""
     digest = hashlib.sha256(sys.version.encode())
     files = [*(root / "scenarios").glob("*/*.py"), *(root / "lab" / "loadgen").glob("*.py")]
-    files += [root / "lab" / name for name in ("model.py", "describe.py", "codec.py")]
+    files += [root / "lab" / name for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py")]
     for path in sorted(files):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     for path in sorted((root / "targets").glob("*/*/*")):

@@ -9,71 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-# ---------------------------------------------------------------- load shapes
-
-
-@dataclass(frozen=True)
-class ClosedLoad:
-    """``users`` who each send, wait for the answer, think, and send again.
-
-    With ``requests`` the load ends after that many requests in total instead of after the condition's duration.
-    ``reconnect`` opens a new TCP connection for every request, so that every worker gets its share.
-    """
-
-    users: int
-    think_s: float = 0.0
-    requests: int | None = None
-    reconnect: bool = False
-    shape: Literal["closed"] = "closed"
-
-
-@dataclass(frozen=True)
-class OpenLoad:
-    """Requests planned at instants that do not depend on the answers, handed to a pool of ``connections``."""
-
-    rate_per_s: float
-    arrivals: Literal["poisson", "uniform"] = "poisson"
-    connections: int = 128
-    shape: Literal["open"] = "open"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a ``StagedLoad``."""
-
-    rate_per_s: float
-    duration_s: float
-
-
-@dataclass(frozen=True)
-class StagedLoad:
-    """An open load whose rate changes in steps (overload and recovery)."""
-
-    stages: tuple[Stage, ...]
-    arrivals: Literal["poisson", "uniform"] = "poisson"
-    connections: int = 256
-    shape: Literal["staged"] = "staged"
-
-
-@dataclass(frozen=True)
-class Burst:
-    """``requests`` released at one instant on connections that are already open; ``repeats`` bursts, ``every_s`` apart."""
-
-    requests: int
-    repeats: int = 1
-    every_s: float = 0.0
-    shape: Literal["burst"] = "burst"
-
-
-@dataclass(frozen=True)
-class Journey:
-    """``users`` who each walk one sequence of requests once (the user class's ``journey`` method)."""
-
-    users: int = 1
-    shape: Literal["journey"] = "journey"
-
-
-Load: TypeAlias = ClosedLoad | OpenLoad | StagedLoad | Burst | Journey
+from lab.loads import Burst as Burst
+from lab.loads import ClosedLoad as ClosedLoad
+from lab.loads import Journey as Journey
+from lab.loads import Load as Load
+from lab.loads import OpenLoad as OpenLoad
+from lab.loads import Stage as Stage
+from lab.loads import StagedLoad as StagedLoad
+from lab.references import MetricExpression as MetricExpression
+from lab.references import MetricRef as MetricRef
 
 # ---------------------------------------------------------------- conditions
 
@@ -231,49 +175,6 @@ class Explained:
 Kind: TypeAlias = Literal["harm", "mechanism", "fix", "tax"]
 Relation: TypeAlias = Literal["about", "at_most", "at_least"]
 CLAIM_KINDS: tuple[Kind, ...] = ("harm", "mechanism", "fix", "tax")
-
-_REF = re.compile(r"(?P<variant>[a-z][a-z0-9_]*)\.(?P<metric>[a-z][a-z0-9_]*)(?:\[(?P<arg>[^\]]+)\])?")
-
-
-@dataclass(frozen=True)
-class MetricRef:
-    """``variant.metric[argument]``, for example ``naive.sql_calls[load]``."""
-
-    variant: str
-    metric: str
-    arg: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "MetricRef":
-        """Read a reference.  Raises ValueError naming the text."""
-        match = _REF.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"metric {text!r}: expected variant.metric or variant.metric[argument]")
-        return cls(match["variant"], match["metric"], match["arg"] or "")
-
-    def __str__(self) -> str:
-        return f"{self.variant}.{self.metric}" + (f"[{self.arg}]" if self.arg else "")
-
-
-@dataclass(frozen=True)
-class MetricExpression:
-    """One metric, or the ratio of two (``naive.latency_p50_s / correct.latency_p50_s``)."""
-
-    numerator: MetricRef
-    denominator: MetricRef | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "MetricExpression":
-        """Read an expression.  Raises ValueError naming the text."""
-        parts = [MetricRef.parse(part) for part in text.split(" / ")]
-        if len(parts) > 2:
-            raise ValueError(f"metric {text!r}: at most one ' / '")
-        return cls(parts[0], parts[1] if len(parts) == 2 else None)
-
-    @property
-    def refs(self) -> tuple[MetricRef, ...]:
-        """The metrics that it reads."""
-        return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lab.errors import ServerError
 from lab.model import Claim, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
 from lab.record import TrialRecord
-from lab.runner import Live, run_trials
+from lab.runner import Live, Progress, run_trials
 from lab.store import RunFolder, TrialFolder
 from tests.fakes import FakeExecutor, gotcha_plan
 
@@ -132,7 +132,7 @@ def test_a_disturbed_pair_is_done_again_once_and_whole(tmp_path: Path) -> None:
 
 def test_progress_counts_every_trial_and_the_time_left_ends_at_nothing(tmp_path: Path) -> None:
     plan, run = prepared(tmp_path)
-    seen = []
+    seen: list[Progress] = []
     run_trials(plan, run, FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}), seen.append)
     assert {one.index for one in seen} == set(range(len(plan.trials)))
     assert all(one.left_s >= 0 for one in seen)

