@@ -28,8 +28,9 @@ VARIANTS = [
 HEADINGS = ["What it looks like", "Why it hurts", "The fix", "When naive is fine", "Sources"]
 RELATIONS = ("about", "at_most", "at_least")
 MAX_LINES = 130
-SHARED = 0.6
-"""The least share of naive.py's lines, docstring aside, that correct.py has as well.  A limiter that moves to Redis keeps 0.63."""
+SHARED = 0.4
+"""The least share of naive.py's lines, docstring aside, that correct.py has as well: where a dictionary becomes a log in Redis it is 45 %,
+elsewhere three quarters and more.  Below this the two are different programs, and a reader cannot see what the lesson is."""
 CHILD = """
 import importlib, json, sys, threading
 out = {}

