@@ -1,0 +1,71 @@
+"""The matrix of all gotchas as Markdown, for the README: made from verdicts, never typed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from analysis.charts.units import human, human_range
+from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from analysis.report.words import KINDS, VERDICTS, topic_words
+from lab.errors import StoreError
+from lab.model import GotchaPlan
+
+BEGIN = "<!-- matrix: begin (made by `bench.py report`, do not edit) -->"
+END = "<!-- matrix: end -->"
+
+
+def figures(claim: ClaimVerdict) -> str:
+    """Measured, interval and predicted at the headline condition in one line: "400 (predicted 400)"."""
+    at = claim.at_headline
+    if at.measured is None:
+        return "not measured"
+    text = human(at.measured.value, claim.unit)
+    if at.measured.low is not None and at.measured.high is not None and at.measured.low != at.measured.high:
+        text += f" [{human_range(at.measured.low, at.measured.high, claim.unit)}]"
+    return f"{text}, {predicted(claim)}"
+
+
+def predicted(claim: ClaimVerdict) -> str:
+    """ "predicted at most 20/s": the prediction at the headline condition with its relation."""
+    relation = {"at_most": "at most ", "at_least": "at least "}.get(claim.relation, "")
+    return f"predicted {relation}{human(claim.at_headline.predicted, claim.unit)}"
+
+
+def lead(verdict: GotchaVerdict, kind: str) -> ClaimVerdict | None:
+    """The claim that stands for its kind: the first, since authors put the one that matters first."""
+    return next((claim for claim in verdict.claims if claim.kind == kind), None)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
+    """A table, one row a gotcha in the order of topics; gotchas without a verdict say so."""
+    by_slug: Mapping[str, GotchaVerdict] = {one.gotcha: one for one in verdicts.gotchas}
+    lines = [
+        "| Gotcha | Part | " + " | ".join(KINDS[kind][0] for kind in KINDS) + " | Verdict |",
+        "|---|---|" + "---|" * len(KINDS) + "---|",
+    ]
+    for plan in sorted(plans, key=lambda one: (topic_words(one.topic), one.title)):
+        verdict = by_slug.get(plan.slug)
+        cells = []
+        for kind in KINDS:
+            claim = lead(verdict, kind) if verdict else None
+            cells.append(_cell(figures(claim)) if claim else "")
+        link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
+        word = VERDICTS[verdict.verdict] if verdict else None
+        badge = f"{word.symbol} {word.label}" if word else "not yet judged"
+        lines.append(f"| {link} | {', '.join(map(str, plan.parts))} | {' | '.join(cells)} | {badge} |")
+    return "\n".join(lines) + "\n"
+
+
+def update_readme(path: Path, text: str) -> bool:
+    """Put ``text`` between the markers of a file; returns whether anything changed.  Raises StoreError where the markers are missing."""
+    old = path.read_text(encoding="utf-8")
+    begin, end = old.find(BEGIN), old.find(END)
+    if begin < 0 or end < begin:
+        raise StoreError(f"{path} has no place for the matrix", f"Put the lines {BEGIN} and {END} where it belongs.")
+    new = f"{old[: begin + len(BEGIN)]}\n\n{text.strip()}\n\n{old[end:]}"
+    if new != old:
+        path.write_text(new, encoding="utf-8")
+    return new != old
