@@ -125,7 +125,7 @@ SCENARIO = Scenario(
     queries={"page": "SELECT %FROM orders%ORDER BY%"},
     contract_differs="a keyset page is named by a cursor, a page by OFFSET by its number",
     conditions=(
-        depths("depth with index", index=True, repeats=3),
+        depths("depth with index", index=True, repeats=7),
         depths("depth without index", index=False, repeats=1, quick_pairs=1),
         walk("nothing moves"),
         walk("1 insert a page", inserts=1, quick=False),
@@ -164,7 +164,7 @@ SCENARIO = Scenario(
         ),
         Claim(
             "straight", "mechanism", "time is a straight line in the offset", "naive.fit_r2[latency]", relation="at_least",
-            predict=lambda c: indexed(c, 1.0), tolerance=0.05,
+            predict=lambda c: indexed(c, 1.0), tolerance=0.10,
             formula="a + b N: R2 = 1", source="each skipped row costs the same; claims pg-offset-100k",
         ),
         Claim(
@@ -206,7 +206,8 @@ SCENARIO = Scenario(
         ),
         Claim(
             "keyset_flat", "fix", "the keyset's deepest page takes as long as its first", "correct.fit_flat_ratio[latency]",
-            predict=lambda c: indexed(c, 1.0), tolerance=0.5, formula="1", source="claims pg-keyset-constant",
+            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=1.0,
+            formula="1 (twice is allowed: a few milliseconds are noisy)", source="claims pg-keyset-constant",
         ),
         Claim(
             "keyset_duplicates", "fix", "the keyset repeats nothing", "correct.observed[duplicates]",
@@ -225,7 +226,7 @@ SCENARIO = Scenario(
         ),
         Claim(
             "tax", "tax", "the keyset's first page costs no more", "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]",
-            predict=lambda c: indexed(c, 1.0), tolerance=0.3, null=1.0,
+            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.5, null=1.0,
             formula="1", source="the same statement but for OFFSET 0",
         ),
     ),
