@@ -186,7 +186,7 @@ SCENARIO = Scenario(
         ),
         Claim(
             "duplicates", "harm", "K rows inserted at the head repeat K rows", "naive.observed[duplicates]",
-            predict=lambda c: drift(c, "inserts") if not c.params.get("deletes") else None, tolerance=0.0,
+            predict=lambda c: drift(c, "inserts") if not c.params.get("inserts") or not c.params.get("deletes") else None, tolerance=0.0,
             formula="K = 5 x inserts a page", source="claims pg-insert-drift", headline="7 inserts a page",
         ),
         Claim(
@@ -241,15 +241,17 @@ SCENARIO = Scenario(
         ),
         Chart(
             "sweep", "plan_rows_visited", "OFFSET 100000 reads {rows_at_100k:,.0f} rows, the keyset {keyset_rows:.0f} at any depth",
-            x="level", x_label="rows before the page", y_label="rows read", conditions=("depth with index",), log_y=True,
+            x="level", x_label="rows before the page", y_label="rows read", conditions=("depth with index",),
         ),
         Chart(
             "counts", "observed[duplicates]", "{duplicates:.0f} rows inserted during the walk: {duplicates:.0f} orders seen twice",
-            y_label="orders seen twice", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"), theory=("duplicates",),
+            y_label="orders seen twice", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
+            theory=("duplicates", "keyset_duplicates"),
         ),
         Chart(
             "counts", "observed[losses]", "{losses:.0f} rows deleted during the walk: {losses:.0f} orders never seen",
-            y_label="orders never seen", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"), theory=("losses",),
+            y_label="orders never seen", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
+            theory=("losses", "keyset_losses"),
         ),
     ),
     answer="OFFSET 100000 reads {rows_at_100k:,.0f} rows for 50 and grows in a straight line (R2 {straight:.3f}); "

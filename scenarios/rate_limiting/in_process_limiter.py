@@ -100,7 +100,7 @@ SCENARIO = Scenario(
         ),
         Chart(
             "counts", "status_count[200]", "One connection hides it: only one worker is asked",
-            y_label="requests admitted", conditions=("4 workers", "one connection to 4 workers"), theory=("naive_admitted",),
+            y_label="requests admitted", conditions=("4 workers", "one connection to 4 workers"), theory=("naive_admitted", "correct_admitted"),
         ),
         Chart("cpu", "cpu_s_per_request", "The fix costs a round trip: {cpu:.1f} times the CPU", conditions=("1 worker",)),
     ),
