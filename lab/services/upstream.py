@@ -67,8 +67,8 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-async def _main(port: int, delay_s: float) -> None:
-    server = await asyncio.start_server(Upstream(delay_s).serve, "127.0.0.1", port, backlog=BACKLOG)
+async def _main(host: str, port: int, delay_s: float) -> None:
+    server = await asyncio.start_server(Upstream(delay_s).serve, host, port, backlog=BACKLOG)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.close)
     async with server:
@@ -115,8 +115,9 @@ def start_upstream(guard: "Guard", delay_s: float, folder: Path) -> Iterator[Run
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--delay", type=float, default=0.0)
     options = parser.parse_args()
-    asyncio.run(_main(options.port, options.delay))
+    asyncio.run(_main(options.host, options.port, options.delay))
 else:
     from lab.processes import Guard
