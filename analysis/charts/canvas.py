@@ -142,7 +142,7 @@ def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
     places = list(wanted)
     for index in range(1, len(places)):
         places[index] = max(places[index], places[index - 1] + gap)
-    top = height - gap / 3
+    top = height - gap * 0.55
     for index in range(len(places) - 1, -1, -1):
         places[index] = min(places[index], top)
         top = places[index] - gap
