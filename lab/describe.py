@@ -64,6 +64,8 @@ def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:
     wanted = [
         c.key for c in conditions if claim.headline and c.label.startswith(claim.headline) and c.key in predictions
     ]
+    exact = [c.key for c in conditions if c.label == claim.headline and c.key in predictions]
+    wanted = exact or wanted
     if claim.headline and not wanted:
         raise ValueError(f"claim {claim.id}: headline {claim.headline!r} is not the label of a condition it speaks of")
     headline = wanted[-1] if wanted else list(predictions)[-1]

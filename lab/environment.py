@@ -16,7 +16,7 @@ from lab.record import Environment
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "gunicorn", "uvicorn-worker", "granian", "pydantic", "anyio",
-    "sqlalchemy", "asyncpg", "psycopg", "redis", "httpx", "celery", "kombu", "pyjwt", "locust", "gevent", "matplotlib", "pandas",
+    "sqlalchemy", "asyncpg", "psycopg", "redis", "httpx2", "celery", "kombu", "pyjwt", "locust", "gevent", "matplotlib", "pandas",
 )  # fmt: skip
 
 

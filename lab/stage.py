@@ -93,8 +93,8 @@ class Stage:
             if wait_s > 0 and self._stop.wait(wait_s):
                 return
             try:
-                at_ns = time.monotonic_ns()
                 detail = self._do(event)
+                at_ns = time.monotonic_ns()  # afterwards: some events wait for their moment
             except (LabError, OSError, psutil.Error) as error:
                 self._problem = f"event {event.label or event.action} at {event.at_s} s: {error}"
                 return

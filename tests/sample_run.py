@@ -113,7 +113,7 @@ def _claim(
         "source": "a queue with one server",
     }
     options.update({"relation": "about", "tolerance": 0.1, "null": None}, **more)
-    return ClaimPlan(claim_id, kind, metric=metric, headline=headline, predictions=predictions, **options)  # type: ignore[arg-type]
+    return ClaimPlan(claim_id, kind, metric=metric, headline=headline, predictions=predictions, **options)
 
 
 def _gotcha(
@@ -281,7 +281,7 @@ def record(plan: GotchaPlan, trial: TrialPlan) -> TrialRecord:
             EventSeen("worker killed", "kill", BEGAN_NS + 500_000_000),
             EventSeen("started", "start", BEGAN_NS + 900_000_000),
         )
-    plans = ()
+    plans: tuple[PlanSeen, ...] = ()
     if plan.explained:
         rows = {name: level + 50 if trial.variant == "naive" else 50 for name, level in LEVELS.items()}
         plans = tuple(

@@ -11,8 +11,11 @@ from analysis.frames import CENSORED, OK, TIMEOUT, Ints, Trial, in_window
 from lab.errors import LabError
 from lab.model import Condition, GotchaPlan
 
-Family: TypeAlias = Literal["time", "rate", "cpu", "memory", "share", "count"]
-"""What kind of quantity a metric is: gates invalidate by family, equivalence bands go by family."""
+Family: TypeAlias = Literal["time", "inside", "rate", "cpu", "memory", "share", "count"]
+"""What kind of quantity a metric is: gates invalidate by family, equivalence bands go by family.
+
+``inside`` is a time that the server's own process measured: a generator that is late cannot spoil it, noise can.
+"""
 
 
 RefusalKind: TypeAlias = Literal["unsupported", "missing", "not_applicable", "unknown"]

@@ -66,12 +66,12 @@ def _of_server(field: str) -> Callable[[Context], float]:
 
 
 METRICS = [
-    Metric("loop_lag_max_s", "time", _greatest("loop_lag_max_ns", 1e-9)),
-    Metric("loop_lag_p50_s", "time", _loop_lag(0.5)),
-    Metric("loop_lag_p99_s", "time", _loop_lag(0.99)),
+    Metric("loop_lag_max_s", "inside", _greatest("loop_lag_max_ns", 1e-9)),
+    Metric("loop_lag_p50_s", "inside", _loop_lag(0.5)),
+    Metric("loop_lag_p99_s", "inside", _loop_lag(0.99)),
     Metric("threads_borrowed_max", "count", _greatest("threads_borrowed")),
     Metric("server_in_flight_max", "count", _greatest("in_flight")),
-    Metric("gc_pause_s", "time", gc_pause),
+    Metric("gc_pause_s", "inside", gc_pause),
     Metric("cpu_s_per_request", "cpu", _cpu_per_request("server", "postgres", "redis", "celery")),
     Metric("cpu_server_s_per_request", "cpu", _cpu_per_request("server")),
     Metric("cpu_postgres_s_per_request", "cpu", _cpu_per_request("postgres")),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-import httpx
+import httpx2
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
@@ -15,8 +15,8 @@ TIMEOUT_S = 30.0
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
-    async with httpx.AsyncClient(base_url=os.environ["UPSTREAM_URL"], limits=limits, timeout=TIMEOUT_S) as supplier:
+    limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    async with httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], limits=limits, timeout=TIMEOUT_S) as supplier:
         app.state.supplier = supplier
         yield
 
@@ -29,12 +29,12 @@ class Availability(BaseModel):
     available: bool
 
 
-async def get_supplier(request: Request) -> httpx.AsyncClient:
-    supplier: httpx.AsyncClient = request.app.state.supplier
+async def get_supplier(request: Request) -> httpx2.AsyncClient:
+    supplier: httpx2.AsyncClient = request.app.state.supplier
     return supplier
 
 
-Supplier = Annotated[httpx.AsyncClient, Depends(get_supplier)]
+Supplier = Annotated[httpx2.AsyncClient, Depends(get_supplier)]
 
 
 @app.get("/availability/{sku}")
