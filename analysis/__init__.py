@@ -1,0 +1,1 @@
+"""What a measurement means: metrics, statistics, gates, verdicts, charts and pages."""

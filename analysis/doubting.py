@@ -115,10 +115,10 @@ def _of_machine(
     key = condition.key
     expressions = [MetricExpression.parse(claim.metric) for claim in plan.claims if key in claim.predictions]
     families = [(e, _family(e)) for e in expressions]
-    if any(e.denominator is None and family == "rate" for e, family in families) and environment is not None:
-        if is_over_subscribed(condition, plan, environment):
-            need = processes_of(condition, plan)
-            yield doubt("over_subscribed", f"{need} processes share {environment.cores} cores.", float(need), key)
+    absolute = any(e.denominator is None and family == "rate" for e, family in families)
+    if absolute and environment is not None and is_over_subscribed(condition, plan, environment):
+        need = processes_of(condition, plan)
+        yield doubt("over_subscribed", f"{need} processes share {environment.cores} cores.", float(need), key)
     if any(family == "cpu" for _, family in families):
         shares = [t.record.processes["server"].cpu_ns / 1e9 / t.window_s / condition.workers
                   for t in facts if t.window_s and "server" in t.record.processes]  # fmt: skip

@@ -83,12 +83,12 @@ SCENARIO = Scenario(
         ),
         Claim(
             "threads", "mechanism", "def borrows forty threads and no more", "tempting.threads_borrowed_max",
-            predict=lambda c: min(c.number("users"), THREADS) if c.variants == ("tempting",) else None, tolerance=0.0,
+            predict=lambda c: min(c.number("users"), THREADS) if "tempting" in c.variants else None, tolerance=0.0,
             formula="min(C, 40)", source="AnyIO's default limiter; claims as-threadpool-40", headline="80 users in threads",
         ),
         Claim(
             "tempting_throughput", "harm", "def serves 40 / T: eighty users take turns", "tempting.throughput_rps",
-            predict=lambda c: served(c, min(c.number("users"), THREADS)) if c.variants == ("tempting",) else None,
+            predict=lambda c: served(c, min(c.number("users"), THREADS)) if "tempting" in c.variants else None,
             formula="min(C, 40) / T", source="a queue with forty servers; claims as-threadpool-40", tolerance=0.20,
             headline="80 users in threads",
         ),
