@@ -106,13 +106,10 @@ class Sample:
 
 def _claim(
     claim_id: str, kind: Any, metric: str, predictions: Mapping[str, float], headline: str, **more: Any
-) -> ClaimPlan:  # fmt: skip
-    options = {
-        "statement": f"{claim_id.replace('_', ' ')} as predicted",
-        "formula": "W / T",
-        "source": "a queue with one server",
-    }
-    options.update({"relation": "about", "tolerance": 0.1, "null": None}, **more)
+) -> ClaimPlan:
+    options: dict[str, Any] = {"relation": "about", "tolerance": 0.1, "null": None, "formula": "W / T"}
+    options.update({"statement": f"{claim_id.replace('_', ' ')} as predicted", "source": "a queue with one server"})
+    options.update(more)
     return ClaimPlan(claim_id, kind, metric=metric, headline=headline, predictions=predictions, **options)
 
 

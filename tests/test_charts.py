@@ -5,6 +5,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -345,7 +346,7 @@ def test_ranges_have_one_unit() -> None:
 
 def test_labels_are_spread_apart_inside_the_axes() -> None:
     places = spread([10, 11, 12, 95], gap=20, height=100)
-    assert all(b - a >= 20 - 1e-9 for a, b in zip(places, places[1:], strict=False)) and max(places) <= 100
+    assert all(b - a >= 20 - 1e-9 for a, b in pairwise(places)) and max(places) <= 100
     assert spread([10, 50], gap=20, height=100) == [10, 50]
 
 
