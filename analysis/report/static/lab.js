@@ -46,6 +46,7 @@
       document.getElementById("f-empty").hidden = shown > 0;
     }
     form.addEventListener("input", apply);
+    form.addEventListener("change", apply);
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     form.addEventListener("reset", function () { setTimeout(apply, 0); });
     apply();
