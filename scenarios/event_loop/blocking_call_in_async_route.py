@@ -57,7 +57,8 @@ SCENARIO = Scenario(
         users("2 workers, 10 users", 10, 50, workers=2, reconnect=True, variants=("naive",)),
         users("2 workers, 20 users", 20, 120, workers=2, reconnect=True, quick=False),
         users("40 users in threads", 40, 160, upstream_s=WAVE_TIME_S, variants=("tempting",), quick=False, control=True),
-        users("80 users in threads", 80, 160, upstream_s=WAVE_TIME_S, variants=("tempting", "correct")),
+        users("80 users in threads", 80, 160, upstream_s=WAVE_TIME_S, variants=("tempting",)),
+        users("80 users awaited", 80, 160, upstream_s=WAVE_TIME_S, variants=("correct",), quick=False),
     ),
     probes=(Probe("/availability/7", body={"sku": 7, "available": True}),),
     claims=(

@@ -1,0 +1,145 @@
+"""Children under the guard: started without a race, waited for with a deadline, gone whatever happens to the lab."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.errors import ServerError
+from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+]
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with Guard() as held:
+        yield held
+
+
+def spawn(guard: Guard, command: list[str], folder: Path, **options: object) -> Child:
+    return guard.spawn(command, env={**os.environ}, cwd=folder, log_path=folder / "log", name="child", **options)  # type: ignore[arg-type]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def gone_within(pids: list[int], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(alive(pid) for pid in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_stopped_child_is_gone_with_its_own_children(guard: Guard, tmp_path: Path) -> None:
+    parent = (
+        "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        "print(p.pid, flush=True); time.sleep(60)"
+    )
+    child = spawn(guard, [sys.executable, "-c", parent], tmp_path)
+    wait_until(lambda: (tmp_path / "log").read_text().strip().isdigit(), 10, child, "a pid")
+    grandchild = int((tmp_path / "log").read_text())
+    child.stop(5)
+    assert gone_within([child.pid, grandchild], 5)
+    assert not child.killed
+
+
+def test_a_child_that_ignores_term_is_killed_and_that_is_known(guard: Guard, tmp_path: Path) -> None:
+    child = spawn(guard, STUBBORN, tmp_path)
+    wait_until(lambda: "up" in (tmp_path / "log").read_text(), 10, child, "its first line")
+    child.stop(0.2)
+    assert child.killed
+    assert gone_within([child.pid], 5)
+
+
+def test_waiting_for_a_child_that_dies_says_so_with_the_end_of_its_log(guard: Guard, tmp_path: Path) -> None:
+    child = spawn(guard, [sys.executable, "-c", "import sys; print('no such driver'); sys.exit(3)"], tmp_path)
+    with pytest.raises(ServerError, match=r"code 3.*no such driver"):
+        wait_until(lambda: False, 10, child, "nothing")
+
+
+def test_waiting_has_a_deadline(guard: Guard, tmp_path: Path) -> None:
+    child = spawn(guard, SLEEPER, tmp_path)
+    with pytest.raises(ServerError, match="waited"):
+        wait_until(lambda: False, 0.1, child, "a port")
+
+
+def test_a_child_gets_its_pipes_after_the_launcher_has_let_it_go(guard: Guard, tmp_path: Path) -> None:
+    child = spawn(guard, [sys.executable, "-c", "print(input()[::-1], flush=True)"], tmp_path, pipes=True)
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write("abc\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "cba\n"
+
+
+def test_a_reserved_port_is_kept_from_others_and_open_to_the_server() -> None:
+    with PortReservation() as reservation:
+        assert not is_listening(reservation.port)
+        code = textwrap.dedent(f"""
+            import socket
+            s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", {reservation.port})); s.listen(); print("listens", flush=True); input()
+        """)
+        server = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listens\n"
+        assert is_listening(reservation.port)
+        with pytest.raises(ServerError, match="taken"):
+            PortReservation(reservation.port)
+        server.communicate("\n", timeout=10)
+
+
+LAB = """
+import os, subprocess, sys, time
+from pathlib import Path
+from lab.processes import Guard
+with Guard() as guard:
+    folder = guard.temporary_folder("test-")
+    child = guard.spawn({command!r}, env=dict(os.environ), cwd=folder, log_path=folder / "log", name="child")
+    other = guard.spawn([sys.executable, "-c", "import os, time; os.setsid() if os.getpgid(0) != os.getpid() else None; time.sleep(60)"],
+                        env=dict(os.environ), cwd=folder, log_path=folder / "other", name="other")
+    print(child.pid, other.pid, folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("command", [SLEEPER, STUBBORN], ids=["obedient", "ignores TERM"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_however_the_lab_ends(command: list[str], number: int) -> None:
+    lab = subprocess.Popen(
+        [sys.executable, "-c", LAB.format(command=command)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert lab.stdout is not None
+    child, other, folder = lab.stdout.readline().split()
+    lab.send_signal(number)
+    lab.wait(20)
+    assert gone_within([int(child), int(other)], 10)
+    deadline = time.monotonic() + 5
+    while Path(folder).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(folder).exists()
+    lab.stdout.close()
