@@ -1,6 +1,7 @@
 """Painting lines: sweep, scaling, percentiles, ecdf and timeline."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.charts.canvas import end_labels, finite, from_zero, human_axis, new_figure, ticks_at
@@ -171,12 +172,15 @@ def _names_on_curves(axes: "Axes", picture: Picture) -> None:
 
 def paint_timeline(picture: Picture) -> "Figure":
     """Panels over one time axis, events shaded and named on the topmost."""
+    from matplotlib.ticker import LogLocator
+
     panels = len(picture.panels)
     figure = new_figure(picture, max(HEIGHT_IN, 1.45 + NARROW_PANEL_IN * panels))
     every = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[1.5] + [1.0] * (panels - 1))[:, 0]
     times = [x for one in picture.series for x in one.x]
     human_axis(every[-1], "x", times, picture.x_unit, picture.x_label, log=False)
     every[-1].set_xlim(0, max([*times, *(mark.at for mark in picture.marks)]) * 1.02)
+    lines = _event_lines(picture, max(times, default=1.0))
     for index, (axes, panel) in enumerate(zip(every, picture.panels, strict=True)):
         axes.grid(axis="y")
         own = [one for one in picture.series if one.panel == index]
@@ -190,15 +194,18 @@ def paint_timeline(picture: Picture) -> "Figure":
         log = bool(positive) and (picture.log_y or (panel.unit == "s" and max(positive) / min(positive) > 40))
         human_axis(axes, "y", values, panel.unit, "", log=log)
         axes.set_ylabel("")
-        axes.set_title(
-            _panel_title(panel.label, panel.unit, values, log), loc="left", fontsize=11, color=LIGHT["muted"], pad=4
-        )
+        pad = 4 + EVENT_LINE_PT * (max(lines) + 1) if lines and index == 0 else 4
+        title = _panel_title(panel.label, panel.unit, values, log)
+        axes.set_title(title, loc="left", fontsize=11, color=LIGHT["muted"], pad=pad)
         if log:
             axes.set_ylim(min(positive) / 1.6, max(positive) * 1.9)
         else:
             from_zero(axes, values, 1.15)
-        axes.yaxis.get_major_locator().set_params(**({"numticks": 4} if log else {"nbins": 3}))
-        _events(axes, picture, named=index == 0)
+        if log and max(positive) / min(positive) >= 10:
+            axes.yaxis.set_major_locator(LogLocator(numticks=4))
+        elif not log:
+            axes.yaxis.get_major_locator().set_params(nbins=3)
+        _events(axes, picture, lines if index == 0 else None)
         end_labels(axes, [(one.x[-1], one.y[-1], one.name, color_of(one.variant, picture.variants)) for one in own])
     return figure
 
@@ -210,14 +217,28 @@ def _panel_title(label: str, unit: str, values: list[float], log: bool) -> str:
     return axis_words(label, unit, Scale(1, "") if log and unit == "s" else scale_of(greatest, unit))
 
 
-def _events(axes: "Axes", picture: Picture, *, named: bool) -> None:
-    for mark in picture.marks:
+EVENT_LINE_PT = 13
+CLOSE = 0.16
+"""Events nearer to each other than this share of the axis have their names on two lines."""
+
+
+def _event_lines(picture: Picture, end: float) -> list[int]:
+    """On which line above the topmost panel each event's name stands."""
+    lines: list[int] = []
+    for index, mark in enumerate(picture.marks):
+        is_close = index > 0 and mark.at - picture.marks[index - 1].at < CLOSE * end
+        lines.append((lines[-1] + 1) % 3 if is_close else 0)
+    return lines
+
+
+def _events(axes: "Axes", picture: Picture, lines: Sequence[int] | None) -> None:
+    """Shade and mark the events; ``lines`` says where their names go, None for panels that have no names."""
+    for index, mark in enumerate(picture.marks):
         if mark.until is not None:
             axes.axvspan(mark.at, mark.until, color=LIGHT["shade"], zorder=0)
         axes.axvline(mark.at, color=LIGHT["rule"], linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
-        if named:
+        if lines is not None:
             axes.annotate(
-                mark.label, xy=(mark.at, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -3), textcoords="offset points",
-                va="top", ha="left", fontsize=10, color=LIGHT["fg"], zorder=6,
-                bbox={"facecolor": LIGHT["bg"], "edgecolor": "none", "alpha": 0.8, "pad": 1},
+                mark.label, xy=(mark.at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3 + EVENT_LINE_PT * lines[index]),
+                textcoords="offset points", va="bottom", ha="left", fontsize=10, color=LIGHT["fg"], annotation_clip=False,
             )  # fmt: skip

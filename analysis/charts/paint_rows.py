@@ -21,6 +21,8 @@ ROW_IN = 0.34
 FOREST_CHARS = 58
 SEGMENTS = dict(zip(TREES, ("seg1", "seg2", "seg3", "seg4", "seg5", "seg6"), strict=True))
 GENERATOR = "generator"
+RATIO_TICKS = (1, 10, 0.1, 2, 0.5, 5, 0.2, 3, 0.3, 20, 0.05, 1.5, 0.7, 1.25, 0.8, 1.1, 0.9)
+"""Best first."""
 
 
 def _text(axes: "Axes", x: float, y: float, text: str, color: str, **options: Any) -> None:
@@ -69,6 +71,7 @@ def _bar_text(
     """The number at the bar's end, and the prediction's mark and number."""
     value, high, predicted, greatest = ends
     reach = max(value, min(high or 0.0, greatest))
+    unit = "" if unit.startswith("per ") else unit  # the axis says it already
     text = f"{name}{human(value, unit)}"
     if predicted is not None:
         axes.plot(
@@ -197,8 +200,22 @@ def paint_forest(picture: Picture) -> "Figure":
     axes.set_ylim(count - 0.45, -0.55)
     human_axis(axes, "x", [low, high], "x", picture.x_label, log=True)
     axes.set_xlim(low, high)
+    _ratio_ticks(axes, low, high)
     axes.set_xlabel(picture.x_label)
     return figure
+
+
+def _ratio_ticks(axes: "Axes", low: float, high: float) -> None:
+    """Round ratios as ticks, 1 first of all, those that would touch a better one left out."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    kept: list[float] = []
+    for ratio in RATIO_TICKS:
+        room = 0.09 * math.log(high / low)
+        if low <= ratio <= high and all(abs(math.log(ratio / other)) > room for other in kept):
+            kept.append(ratio)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _forest_row(axes: "Axes", one: Series, picture: Picture, low: float, high: float) -> None:
