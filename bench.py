@@ -175,6 +175,26 @@ def report(
 
 
 @app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Make a run the published one: its plan, verdicts and report in results/published, the matrix in the README."""
+    from analysis.finish import finish
+    from analysis.publish import publish as publish_run
+    from lab.store import find_run
+
+    found = find_run(results, run)
+    finish(found)
+    where = publish_run(found, DEFAULT_RESULTS, DEFAULT_RESULTS.parent / "README.md")
+    if as_json:
+        out({"format_version": 1, "run": found.name, "published": str(where)})
+    else:
+        say(str(where))
+
+
+@app.command()
 def serve(
     gotcha: Annotated[str, typer.Argument()],
     variant: Annotated[str, typer.Argument()] = "naive",

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.judge import judge_run, write_verdicts
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from lab.codec import to_dict
-from lab.store import ROOT, RunFolder
+from lab.store import ROOT, RunFolder, newest_selftest
 
 EXIT = {
     "reproduced": 0, "smaller": 1, "symptom_only": 1, "not_reproduced": 1, "reversed": 1, "inconclusive": 2, "invalid": 2,
@@ -99,7 +99,8 @@ def exit_code(verdicts: RunVerdicts) -> int:
 
 def judge_again(run: RunFolder) -> Finished:
     """Judge a stored run from its own plan and write verdicts.json.  Raises StoreError."""
-    verdicts = judge_run(run)
+    found = newest_selftest(run.path.parent)
+    verdicts = judge_run(run, found["ceiling"]["lab_rps"] if found else None)
     write_verdicts(run, verdicts)
     return Finished(
         run.name, document(verdicts), table(verdicts), run.derived / "report" / "index.html", exit_code(verdicts)
@@ -109,7 +110,9 @@ def judge_again(run: RunFolder) -> Finished:
 def finish(run: RunFolder) -> Finished:
     """Judge, draw and build the pages.  Raises StoreError."""
     from analysis.report.build import build_report
+    from analysis.selftest import for_report
 
     finished = judge_again(run)
-    index = build_report(run.path, ROOT)
+    found = newest_selftest(run.path.parent)
+    index = build_report(run.path, ROOT, selftest=for_report(found) if found else None)
     return Finished(finished.run, finished.document, finished.table, index, finished.exit_code)

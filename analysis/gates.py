@@ -44,7 +44,7 @@ THRESHOLDS = {
     "thread_tokens": Threshold(40, "threads", "anyio's default limiter: anyio._backends._asyncio, CapacityLimiter(40)"),
     "probe_client_level": Threshold(0.99, "", "method.md G8: order-statistic interval of the probe client's quantile"),
     "probe_client_slack": Threshold(0.10, "", "method.md G8; PASTA: Poisson probes see time averages (Wolff 1982)"),
-    "steal_share": Threshold(0.02, "", "method.md G9: 2 % is the spread of CPU per request that the lab promises"),
+    "steal_share": Threshold(0.05, "", "method.md G9: as foreign_cpu_share, a tenth of one of two cores"),
     "foreign_cpu_share": Threshold(0.10, "", "method.md G9: a tenth of a core taken by others is as large as the equivalence band"),
     "foreign_runnable": Threshold(1.0, "tasks", "method.md G9: a foreign task that wants a core all the time"),
 }  # fmt: skip

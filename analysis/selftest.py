@@ -229,3 +229,15 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     text.append(f"(f) generator: {ceiling['lab_rps']:,.0f}/s a core, FastHttpUser {ceiling['fast_http_user_rps']:,.0f}/s "
                 f"({ceiling['times_fast_http_user']:.1f} x){wrk}")  # fmt: skip
     return [*text, found["can_see"]]
+
+
+def for_report(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored self-test as the report shows it: when, the one line, and a row per part."""
+    texts = lines(found)
+    names = {"(a)": "pairs", "(b)": "pairs", "(c)": "queue", "(d)": "stall", "(e)": "throttled", "(f)": "ceiling"}
+    checks = [
+        {"name": text[:3], "passed": found[names[text[:3]]].get("ok"), "figure": "", "detail": text[4:]}
+        for text in texts
+        if text[:3] in names
+    ]
+    return {"at": found["created_at"], "summary": found["can_see"], "checks": checks}

@@ -1,7 +1,5 @@
 """``bench.py doctor``: what this machine is and what it can see."""
 
-import json
-import os
 import shutil
 import tempfile
 import time
@@ -13,7 +11,7 @@ from typing import Any
 from lab.environment import capture, noise_between, noise_snapshot
 from lab.errors import LabError
 from lab.services.supervisor import Services
-from lab.store import RESULTS
+from lab.store import RESULTS, newest_selftest
 
 NOISE_WINDOW_S = 1.0
 OPEN_FILES_WANTED = 4096
@@ -63,18 +61,6 @@ def examine(services: str) -> dict[str, Any]:
         "services_down_s": round(down_s, 2), "environment": asdict(environment), "noise": noise,
         "optional": {name: bool(shutil.which(name)) for name in OPTIONAL}, "selftest": newest_selftest(RESULTS),
     }  # fmt: skip
-
-
-def newest_selftest(results: Path) -> dict[str, Any] | None:
-    """The newest stored self-test, or None."""
-    found = sorted(results.glob("*/selftest.json"), key=os.path.getmtime)
-    if not found:
-        return None
-    try:
-        document: dict[str, Any] = json.loads(found[-1].read_text())
-    except (OSError, ValueError):
-        return None
-    return document
 
 
 def lines(found: dict[str, Any]) -> Sequence[str]:

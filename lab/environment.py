@@ -14,6 +14,9 @@ import psutil
 from lab.record import Environment
 
 ROOT = Path(__file__).resolve().parent.parent
+# /proc/stat counts in ticks of 10 ms, so a difference is uncertain by one tick a core at each end; beside a load of 0.2 s a single tick
+# would look like 2.5 % of two cores.  What is within that is not seen.
+TICK_S = 0.01
 PACKAGES = (
     "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "gunicorn", "uvicorn-worker", "granian", "pydantic", "anyio",
     "sqlalchemy", "asyncpg", "psycopg", "redis", "httpx2", "celery", "kombu", "pyjwt", "locust", "gevent", "matplotlib", "pandas",
@@ -107,10 +110,11 @@ def noise_between(before: Mapping[str, float], after: Mapping[str, float], ours_
     """
     wall = max(after["t"] - before["t"], 1e-9)
     cores = psutil.cpu_count() or 1
+    unseen_s = 2 * TICK_S * cores
     found = {
-        "steal_share": (after["steal"] - before["steal"]) / (wall * cores),
+        "steal_share": max(0.0, after["steal"] - before["steal"] - unseen_s) / (wall * cores),
         "busy_cores": (after["busy"] - before["busy"]) / wall,
-        "foreign_cpu_share": max(0.0, (after["busy"] - before["busy"] - ours_cpu_ns / 1e9) / wall),
+        "foreign_cpu_share": max(0.0, after["busy"] - before["busy"] - ours_cpu_ns / 1e9 - unseen_s) / wall,
         "load1": os.getloadavg()[0],
     }
     if "pressure_us" in before and "pressure_us" in after:

@@ -5,6 +5,7 @@ format_version of plan.json, trial.json and environment.json is in the records; 
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -213,3 +214,15 @@ def find_run(results: Path, name: str = "") -> RunFolder:
 def remove_leftovers(folder: Path) -> None:
     """Remove the parts of a trial that a killed lab left unfinished."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def newest_selftest(results: Path) -> dict[str, Any] | None:
+    """The newest stored self-test, or None."""
+    found = sorted(results.glob("*/selftest.json"), key=os.path.getmtime)
+    if not found:
+        return None
+    try:
+        document: dict[str, Any] = json.loads(found[-1].read_text())
+    except (OSError, ValueError):
+        return None
+    return document

@@ -9,7 +9,7 @@ from analysis.report.words import KINDS, VERDICTS, topic_words
 from lab.errors import StoreError
 from lab.model import GotchaPlan
 
-BEGIN = "<!-- matrix: begin (made by `bench.py report`, do not edit) -->"
+BEGIN = "<!-- matrix: begin (made by `bench.py publish`, do not edit) -->"
 END = "<!-- matrix: end -->"
 
 

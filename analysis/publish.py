@@ -1,0 +1,50 @@
+"""A published run: plan, environment, verdicts and report of a run, without its raw samples; and the README's matrix made from it."""
+
+import shutil
+from pathlib import Path
+
+from analysis.model import RunVerdicts
+from analysis.report.matrix import matrix_markdown, update_readme
+from lab.codec import from_json
+from lab.errors import StoreError, UsageError
+from lab.store import RunFolder
+
+PUBLISHED = "published"
+LIMIT_BYTES = 20_000_000
+
+
+def verdicts_of(run: RunFolder) -> RunVerdicts:
+    """The stored verdicts of a run.  Raises StoreError where there are none."""
+    path = run.derived / "verdicts.json"
+    try:
+        return from_json(RunVerdicts, path.read_bytes(), str(path))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", "`bench.py report` makes it.") from error
+
+
+def publish(run: RunFolder, results: Path, readme: Path) -> Path:
+    """Copy what is published of a judged run to ``results/published`` and write the README's matrix.
+
+    Raises UsageError where the run is partial or larger than ``LIMIT_BYTES``, StoreError where it cannot be read.
+    """
+    if run.partial:
+        raise UsageError(f"{run.name} was interrupted: trials are missing", "Publish a whole run.")
+    verdicts, plan = verdicts_of(run), run.plan
+    target = results / PUBLISHED
+    fresh = results / f".{PUBLISHED}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name in ("plan.json", "environment.json", "repeated.log"):
+        if (run.path / name).is_file():
+            shutil.copyfile(run.path / name, fresh / name)
+    shutil.copytree(run.derived, fresh / "derived")
+    size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
+    if size > LIMIT_BYTES:
+        shutil.rmtree(fresh)
+        raise UsageError(
+            f"{size / 1e6:.0f} MB are too much to publish (limit {LIMIT_BYTES / 1e6:.0f})", "Publish fewer gotchas."
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    update_readme(readme, matrix_markdown(verdicts, plan.gotchas))
+    return target
