@@ -1,5 +1,7 @@
-"""Charts by the name of their kind.  Numbers first (``picture``), then paint (``draw``): SVG for both themes, PNG for slides.
+"""Charts by the name of their kind.  Numbers first (``picture``), then paint.
 
+``save`` writes one SVG whose colours follow the page's theme (the report uses it); ``draw`` does all in one step and writes a
+file per theme, for slides and READMEs.
 Nothing here touches pyplot, so nothing global is left behind; matplotlib is imported when the first chart is painted.
 """
 
@@ -9,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.charts.drawing import Drawn, draw, draw_cpu, draw_forest
 from analysis.charts.model import ChartData, ChartUnavailable, Mark, Panel, Picture, Series
 from lab.codec import from_json, to_json
 from lab.model import Chart
@@ -65,17 +68,15 @@ def picture(chart: Chart, data: ChartData) -> Picture:
 
 
 def figure(drawn: Picture) -> "Figure":
-    """A picture painted, not yet saved.  Use it inside ``matplotlib.rc_context(SETTINGS)``, as ``save`` does."""
+    """A picture painted, not yet saved.  Use it inside ``style.themed``, as ``save`` does."""
     return _kinds()[drawn.kind].paint(drawn)
 
 
 def save(drawn: Picture, stem: Path) -> str:
     """Write ``stem.svg``, ``stem.png`` and the numbers as ``stem.json``; returns the SVG element.  Raises StoreError."""
-    import matplotlib as mpl
+    from analysis.charts.style import png_bytes, standalone, svg_text, themed
 
-    from analysis.charts.style import SETTINGS, png_bytes, standalone, svg_text
-
-    with mpl.rc_context(SETTINGS):
+    with themed("light"):
         painted = figure(drawn)
         svg, png = svg_text(painted), png_bytes(painted)
     write_bytes(stem.with_name(stem.name + ".svg"), standalone(svg).encode())
@@ -91,5 +92,6 @@ def stored(stem: Path) -> Picture | None:
 
 
 __all__ = [
-    "KINDS", "ChartData", "ChartUnavailable", "Mark", "Panel", "Picture", "Series", "figure", "picture", "save", "stored",
+    "KINDS", "ChartData", "ChartUnavailable", "Drawn", "Mark", "Panel", "Picture", "Series",
+    "draw", "draw_cpu", "draw_forest", "figure", "picture", "save", "stored",
 ]  # fmt: skip

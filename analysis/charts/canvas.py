@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.charts.model import Picture
-from analysis.charts.style import HEIGHT_IN, LIGHT, WIDTH_IN
+from analysis.charts.style import HEIGHT_IN, INK, WIDTH_IN
 from analysis.charts.units import Scale, axis_words, digits, human, scale_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def new_figure(picture: Picture, height_in: float = HEIGHT_IN) -> "Figure":
     figure.text(0.016, 1 - 0.12 / height_in, "\n".join(title), va="top", ha="left", fontsize=15, fontweight="bold",
                 linespacing=1.25, in_layout=False)  # fmt: skip
     note_y = 1 - (0.14 + TITLE_LINE_IN * len(title)) / height_in
-    figure.text(0.016, note_y, "\n".join(notes), va="top", ha="left", fontsize=10, color=LIGHT["muted"],
+    figure.text(0.016, note_y, "\n".join(notes), va="top", ha="left", fontsize=10, color=INK["muted"],
                 linespacing=1.3, in_layout=False)  # fmt: skip
     return figure
 
@@ -131,7 +131,7 @@ def _end_label(axes: "Axes", point: tuple[float, float], place: tuple[float, boo
     axes.annotate(
         text, xy=point, xycoords="data", xytext=(float(x), height), textcoords="axes fraction", va="center", ha="left",
         color=color, fontweight="bold", fontsize=LABEL_POINTS, annotation_clip=False, zorder=7,
-        bbox={"facecolor": LIGHT["bg"], "edgecolor": "none", "alpha": 0.75, "pad": 0.5} if is_early else None,
+        bbox={"facecolor": INK["bg"], "edgecolor": "none", "alpha": 0.75, "pad": 0.5} if is_early else None,
         arrowprops=None if is_early
         else {"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.55, "shrinkA": 1, "shrinkB": 5},
     )  # fmt: skip
@@ -160,7 +160,7 @@ def legend_line(axes: "Axes", entries: Sequence[tuple[str, str]], y: float = 1.0
         box.add_artist(Rectangle((0, 0), 11, 11, facecolor=color, edgecolor="none"))
         children += [
             HPacker(
-                children=[box, TextArea(name, textprops={"color": LIGHT["fg"], "fontsize": 11})],
+                children=[box, TextArea(name, textprops={"color": INK["fg"], "fontsize": 11})],
                 align="center",
                 pad=0,
                 sep=5,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from analysis.charts.canvas import end_labels, finite, from_zero, human_axis, new_figure, ticks_at
 from analysis.charts.model import Picture, Series
-from analysis.charts.style import HEIGHT_IN, LIGHT, color_of, marker_of, theory_color_of
+from analysis.charts.style import HEIGHT_IN, INK, color_of, marker_of, theory_color_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def _measured(axes: "Axes", one: Series, picture: Picture) -> None:
     color = color_of(one.variant, picture.variants)
     axes.plot(
         one.x, one.y, color=color, marker=marker_of(one.variant, picture.variants), linestyle=CURVE_STYLES[one.style % 4],
-        markerfacecolor=color if one.style == 0 else LIGHT["bg"], markeredgecolor=color, markeredgewidth=1.4, zorder=4,
+        markerfacecolor=color if one.style == 0 else INK["bg"], markeredgecolor=color, markeredgewidth=1.4, zorder=4,
     )  # fmt: skip
     if len(one.dots) > len(one.x):
         axes.plot(
@@ -166,7 +166,7 @@ def _names_on_curves(axes: "Axes", picture: Picture) -> None:
         axes.annotate(
             one.name, xy=(one.x[index], one.y[index]), xytext=(-10 if is_right else 10, -4), textcoords="offset points",
             ha="right" if is_right else "left", va="center", color=color_of(one.variant, picture.variants), fontweight="bold",
-            bbox={"facecolor": LIGHT["bg"], "edgecolor": "none", "alpha": 0.8, "pad": 1}, zorder=6 + number,
+            bbox={"facecolor": INK["bg"], "edgecolor": "none", "alpha": 0.8, "pad": 1}, zorder=6 + number,
         )  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def paint_timeline(picture: Picture) -> "Figure":
         axes.set_ylabel("")
         pad = 4 + EVENT_LINE_PT * (max(lines) + 1) if lines and index == 0 else 4
         title = _panel_title(panel.label, panel.unit, values, log)
-        axes.set_title(title, loc="left", fontsize=11, color=LIGHT["muted"], pad=pad)
+        axes.set_title(title, loc="left", fontsize=11, color=INK["muted"], pad=pad)
         if log:
             axes.set_ylim(min(positive) / 1.6, max(positive) * 1.9)
         else:
@@ -235,10 +235,10 @@ def _events(axes: "Axes", picture: Picture, lines: Sequence[int] | None) -> None
     """Shade and mark the events; ``lines`` says where their names go, None for panels that have no names."""
     for index, mark in enumerate(picture.marks):
         if mark.until is not None:
-            axes.axvspan(mark.at, mark.until, color=LIGHT["shade"], zorder=0)
-        axes.axvline(mark.at, color=LIGHT["rule"], linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
+            axes.axvspan(mark.at, mark.until, color=INK["shade"], zorder=0)
+        axes.axvline(mark.at, color=INK["rule"], linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
         if lines is not None:
             axes.annotate(
                 mark.label, xy=(mark.at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3 + EVENT_LINE_PT * lines[index]),
-                textcoords="offset points", va="bottom", ha="left", fontsize=10, color=LIGHT["fg"], annotation_clip=False,
+                textcoords="offset points", va="bottom", ha="left", fontsize=10, color=INK["fg"], annotation_clip=False,
             )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.charts.canvas import finite, human_axis, legend_line, new_figure
 from analysis.charts.model import Picture, Series
 from analysis.charts.rows import REACH, TREES
-from analysis.charts.style import LIGHT, color_of, marker_of
+from analysis.charts.style import INK, color_of, marker_of
 from analysis.charts.units import human
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def paint_counts(picture: Picture) -> "Figure":
             at = x - BAR / 2 + height * (index + 0.5)
             axes.barh(at, y, height * 0.86, color=color, alpha=0.88, linewidth=0)
             if low is not None and high is not None and low < high:
-                axes.plot([max(low, 0), high], [at, at], color=LIGHT["fg"], linewidth=1.3, zorder=5)
+                axes.plot([max(low, 0), high], [at, at], color=INK["fg"], linewidth=1.3, zorder=5)
             predicted = theory.get(one.variant, {}).get(x)
             _bar_text(
                 axes, (y, high, predicted, greatest), at, height, f"{one.name}  " if len(bars) > 1 else "", color, unit
             )
     axes.set_yticks(range(rows), [textwrap.fill(name, 22) for name in picture.categories])
-    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["fg"])
+    axes.tick_params(axis="y", length=0, labelcolor=INK["fg"])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(rows - 0.45, -0.55)
     human_axis(axes, "x", values, unit, picture.x_label, log=picture.log_x and min(values) > 0)
@@ -77,7 +77,7 @@ def _bar_text(
         axes.plot(
             [predicted] * 2,
             [at - height * 0.46, at + height * 0.46],
-            color=LIGHT["fg"],
+            color=INK["fg"],
             linewidth=2.6,
             zorder=6,
             solid_capstyle="butt",
@@ -99,10 +99,10 @@ def paint_cpu(picture: Picture) -> "Figure":
         sum(dict(zip(one.x, one.y, strict=True)).get(row, 0.0) for one in picture.series) for row in range(rows)
     )
     for one in picture.series:
-        color = LIGHT[SEGMENTS.get(one.name, "seg5")]
+        color = INK[SEGMENTS.get(one.name, "seg5")]
         for x, y in zip(one.x, one.y, strict=True):
             row = int(x)
-            axes.barh(row, y, 0.62, left=left[row], color=color, edgecolor=LIGHT["bg"], linewidth=1)
+            axes.barh(row, y, 0.62, left=left[row], color=color, edgecolor=INK["bg"], linewidth=1)
             if y > 0.012 * (len(one.name) + 2) * greatest:
                 axes.text(left[row] + y / 2, row, one.name, ha="center", va="center", fontsize=10, color=_on(one.name))
             left[row] += y
@@ -111,9 +111,7 @@ def paint_cpu(picture: Picture) -> "Figure":
     axes.set_xlim(0, greatest * 1.04)
     for row, total in enumerate(left):
         more = f"\n+ {human(generator[row], 's')} generator" if generator[row] else ""
-        _text(
-            axes, total, row, human(total - generator[row], "s") + more, LIGHT["fg"], fontweight="bold", fontsize=10.5
-        )
+        _text(axes, total, row, human(total - generator[row], "s") + more, INK["fg"], fontweight="bold", fontsize=10.5)
     axes.set_yticks(range(rows), list(picture.categories))
     for label, variant in zip(axes.get_yticklabels(), picture.columns, strict=True):
         label.set_color(color_of(variant, picture.variants))
@@ -121,7 +119,7 @@ def paint_cpu(picture: Picture) -> "Figure":
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(rows - 0.5, -0.5)
-    legend_line(axes, [(one.name, LIGHT[SEGMENTS.get(one.name, "seg5")]) for one in picture.series])
+    legend_line(axes, [(one.name, INK[SEGMENTS.get(one.name, "seg5")]) for one in picture.series])
     return figure
 
 
@@ -165,7 +163,7 @@ def paint_heatmap(picture: Picture) -> "Figure":
 def _cell(axes: "Axes", x: float, y: float, text: str, color: tuple[float, ...]) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor=LIGHT["bg"], linewidth=2))
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor=INK["bg"], linewidth=2))
     brightness = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     axes.text(x, y, text, ha="center", va="center", color="#000000" if brightness > 0.5 else "#ffffff", fontsize=11)
 
@@ -182,11 +180,11 @@ def paint_forest(picture: Picture) -> "Figure":
     high = min(max([*seen, 1.25]) * 1.25, REACH)
     for band in bands:
         edges = (band.low[0] if band.low[0] is not None else low, band.high[0] if band.high[0] is not None else high)
-        axes.fill_betweenx([band.x[0] - 0.42, band.x[0] + 0.42], *edges, color=LIGHT["shade"], zorder=0)
+        axes.fill_betweenx([band.x[0] - 0.42, band.x[0] + 0.42], *edges, color=INK["shade"], zorder=0)
         axes.plot(
             [band.y[0]] * 2,
             [band.x[0] - 0.42, band.x[0] + 0.42],
-            color=LIGHT["rule"],
+            color=INK["rule"],
             linewidth=1.4,
             linestyle=(0, (3, 2)),
             zorder=1,
@@ -195,7 +193,7 @@ def paint_forest(picture: Picture) -> "Figure":
         _forest_row(axes, one, picture, low, high)
     axes.set_yticks(range(count), [textwrap.fill(textwrap.shorten(name, 2 * FOREST_CHARS - 20, placeholder=" …"), FOREST_CHARS - 10)
                                    for name in picture.categories])  # fmt: skip
-    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["fg"], labelsize=10.5)
+    axes.tick_params(axis="y", length=0, labelcolor=INK["fg"], labelsize=10.5)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(count - 0.45, -0.55)
     human_axis(axes, "x", [low, high], "x", picture.x_label, log=True)
@@ -232,6 +230,6 @@ def _forest_row(axes: "Axes", one: Series, picture: Picture, low: float, high: f
     marker = (">" if one.y[0] > high else "<") if beyond else marker_of(one.variant, picture.variants)
     axes.plot([place], [at], marker, color=color, markersize=8, zorder=4, clip_on=False)
     axes.annotate(
-        one.texts[2], xy=(1.015, at), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=9.5, color=LIGHT["fg"],
+        one.texts[2], xy=(1.015, at), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=9.5, color=INK["fg"],
         annotation_clip=False, linespacing=1.25,
     )  # fmt: skip

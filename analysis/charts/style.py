@@ -6,8 +6,10 @@ is a token: the SVG says ``var(--c-naive, #...)``, so a page (or the file's own 
 
 import io
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +37,26 @@ for _palette in (LIGHT, DARK):
     _palette.update({f"{name}-theory": _mixed(_palette[name], _palette["fg"], 0.6) for name in VARIANT_TOKENS})
     _palette["fg-theory"] = _mixed(_palette["muted"], _palette["fg"], 0.3)
 
+Theme: TypeAlias = Literal["light", "dark"]
+PALETTES: dict[Theme, dict[str, str]] = {"light": LIGHT, "dark": DARK}
+_theme: ContextVar[Theme] = ContextVar("theme", default="light")
+
+
+class _Ink(Mapping[str, str]):
+    """The colours that painters use, by token: light unless a ``themed`` block says otherwise."""
+
+    def __getitem__(self, token: str) -> str:
+        return PALETTES[_theme.get()][token]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(LIGHT)
+
+    def __len__(self) -> int:
+        return len(LIGHT)
+
+
+INK = _Ink()
+
 MARKERS = {"naive": "o", "correct": "s", "tempting": "^", "other1": "D", "other2": "v", "other3": "P"}
 FONTS = ["DejaVu Sans"]
 """Bundled with matplotlib and wider than what a browser puts in its place: text never grows into its neighbour."""
@@ -56,13 +78,13 @@ def token_of(variant: str, variants: Sequence[str]) -> str:
 
 
 def color_of(variant: str, variants: Sequence[str]) -> str:
-    """The variant's colour, as in the light theme."""
-    return LIGHT[token_of(variant, variants)]
+    """The variant's colour in the theme of the moment."""
+    return INK[token_of(variant, variants)]
 
 
 def theory_color_of(variant: str, variants: Sequence[str]) -> str:
-    """The colour of a variant's predictions, as in the light theme."""
-    return LIGHT[token_of(variant, variants) + "-theory"]
+    """The colour of a variant's predictions in the theme of the moment."""
+    return INK[token_of(variant, variants) + "-theory"]
 
 
 def marker_of(variant: str, variants: Sequence[str]) -> str:
@@ -70,14 +92,33 @@ def marker_of(variant: str, variants: Sequence[str]) -> str:
     return MARKERS.get(token_of(variant, variants), "o")
 
 
-SETTINGS: dict[Any, Any] = {
-    "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 11.5, "svg.fonttype": "none", "svg.hashsalt": "lab",
-    "axes.edgecolor": LIGHT["rule"], "axes.labelcolor": LIGHT["muted"], "axes.linewidth": 0.8, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.labelsize": 11.5, "axes.unicode_minus": True,
-    "xtick.color": LIGHT["muted"], "ytick.color": LIGHT["muted"], "xtick.labelsize": 11, "ytick.labelsize": 11,
-    "axes.facecolor": LIGHT["bg"], "figure.facecolor": LIGHT["bg"], "text.color": LIGHT["fg"], "grid.color": LIGHT["grid"],
-    "grid.linewidth": 0.8, "lines.linewidth": 2.2, "lines.markersize": 7, "text.parse_math": False,
-}  # fmt: skip
+def settings(palette: Mapping[str, str]) -> dict[Any, Any]:
+    """matplotlib's settings for charts in the colours of a palette; for ``rc_context``."""
+    return {
+        "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 11.5, "svg.fonttype": "none", "svg.hashsalt": "lab",
+        "axes.edgecolor": palette["rule"], "axes.labelcolor": palette["muted"], "axes.linewidth": 0.8, "axes.axisbelow": True,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.labelsize": 11.5, "axes.unicode_minus": True,
+        "xtick.color": palette["muted"], "ytick.color": palette["muted"], "xtick.labelsize": 11, "ytick.labelsize": 11,
+        "axes.facecolor": palette["bg"], "figure.facecolor": palette["bg"], "text.color": palette["fg"],
+        "grid.color": palette["grid"], "grid.linewidth": 0.8, "lines.linewidth": 2.2, "lines.markersize": 7,
+        "text.parse_math": False,
+    }  # fmt: skip
+
+
+SETTINGS = settings(LIGHT)
+
+
+@contextmanager
+def themed(theme: Theme) -> Iterator[None]:
+    """Painting inside is in that theme's colours; matplotlib's own settings come back afterwards."""
+    import matplotlib as mpl
+
+    before = _theme.set(theme)
+    try:
+        with mpl.rc_context(settings(PALETTES[theme])):
+            yield
+    finally:
+        _theme.reset(before)
 
 
 def _variables(colors: dict[str, str]) -> str:
@@ -108,6 +149,12 @@ def svg_text(figure: "Figure") -> str:
         text = text.replace(value, f"var(--c-{name}, {value})")
     text = re.sub(r"'DejaVu Sans'(, [a-z-]+)*", BROWSER_FONTS, text)
     return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def fixed(svg: str, theme: Theme) -> str:
+    """An SVG element as a file in one theme's colours, for where neither variables nor a switch are understood (slides, READMEs)."""
+    text = re.sub(r"var\(--c-([a-z0-9-]+), #[0-9a-f]{6}\)", lambda found: PALETTES[theme][found[1]], svg)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def standalone(svg: str) -> str:
