@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from analysis import charts
@@ -18,11 +19,11 @@ from analysis.charts.select import curves
 from analysis.charts.style import DARK, LIGHT, SETTINGS, color_of, marker_of
 from analysis.charts.timelines import marks_of
 from analysis.charts.units import digits, human, human_range
-from analysis.frames import memory_trial, open_trial
+from analysis.frames import Trial, memory_trial, open_trial
 from analysis.metrics.latency import samples_needed
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 from lab.model import Chart, ClosedLoad, Condition, Server
-from lab.record import EventSeen
+from lab.record import EventSeen, TrialRecord
 from tests.sample_run import BLOCKED, CALL_S, EVIL, LIMITER, Sample, build, record
 
 
@@ -301,6 +302,127 @@ def test_painting_never_imports_pyplot(sample: Sample) -> None:
         for path in sources
         if "import matplotlib.pyplot" in path.read_text() or "from matplotlib import pyplot" in path.read_text()
     ]
+
+
+# ---------------------------------------------------------------- all in one step: draw
+
+
+def draw(sample: Sample, own: Chart, out: Path, slug: str = BLOCKED) -> charts.Drawn:
+    trials = [open_trial(one) for one in sample.run.trials(slug)]
+    return charts.draw(own, sample.plan.gotcha(slug), sample.gotcha(slug), trials, out, "one")
+
+
+@pytest.mark.parametrize("kind", sorted(charts.KINDS))
+def test_every_kind_is_drawn_in_both_themes_without_a_timestamp(sample: Sample, kind: str, tmp_path: Path) -> None:
+    slug = LIMITER if kind in ("counts", "scaling") else BLOCKED
+    done = draw(sample, Chart("forest", "", "All") if kind == "forest" else chart(sample, slug, kind), tmp_path, slug)
+    assert not done.problem and done.series and done.title in done.alt_text
+    names = {"one-light.svg", "one-dark.svg", "one-light.png", "one-dark.png"}
+    assert {path.name for path in done.files} == {path.name for path in tmp_path.iterdir()} == names
+    for theme, own, other in (("light", LIGHT, DARK), ("dark", DARK, LIGHT)):
+        svg = (tmp_path / f"one-{theme}.svg").read_text()
+        ET.fromstring(svg.encode())
+        assert own["bg"] in svg and other["bg"] not in svg and "var(" not in svg
+        assert not re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|<dc:date>", svg)
+        png = (tmp_path / f"one-{theme}.png").read_bytes()
+        assert png.startswith(b"\x89PNG") and b"tIME" not in png and b"Software" not in png
+
+
+@pytest.mark.parametrize(("theme", "palette"), [("light", LIGHT), ("dark", DARK)])
+def test_the_png_stands_on_its_themes_background(
+    sample: Sample, tmp_path: Path, theme: str, palette: dict[str, str]
+) -> None:
+    from PIL import Image
+
+    draw(sample, chart(sample, BLOCKED, "sweep"), tmp_path)
+    pixel = Image.open(tmp_path / f"one-{theme}.png").convert("RGB").getpixel((2, 2))
+    assert pixel == tuple(int(palette["bg"][i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_drawing_twice_gives_the_same_bytes(sample: Sample, tmp_path: Path) -> None:
+    first, second = (draw(sample, chart(sample, BLOCKED, "sweep"), tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first.files] == [path.read_bytes() for path in second.files]
+
+
+def test_an_unknown_kind_is_a_usage_error_that_names_the_kinds(sample: Sample, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no kind of chart 'pie'") as caught:
+        draw(sample, Chart("pie", "x", "t"), tmp_path)
+    assert "sweep" in caught.value.hint and not list(tmp_path.iterdir())
+
+
+def test_a_chart_without_data_is_a_problem_and_no_file(sample: Sample, tmp_path: Path) -> None:
+    done = charts.draw(
+        chart(sample, BLOCKED, "ecdf"), sample.plan.gotcha(BLOCKED), sample.gotcha(BLOCKED), (), tmp_path, "one"
+    )
+    assert "samples" in done.problem and "No picture" in done.alt_text
+    assert done.series == () and not list(tmp_path.iterdir())
+
+
+def test_cpu_and_forest_are_drawn_without_a_chart_of_the_scenario(sample: Sample, tmp_path: Path) -> None:
+    plan, verdict = sample.plan.gotcha(BLOCKED), sample.gotcha(BLOCKED)
+    trials = [open_trial(one) for one in sample.run.trials(BLOCKED)]
+    cpu = charts.draw_cpu(plan, verdict, trials, tmp_path, "cpu")
+    assert {one.name for one in cpu.series} == {"server", "generator"}
+    forest = charts.draw_forest(plan, verdict, tmp_path, "forest")
+    assert sum(one.role == "row" for one in forest.series) == len(verdict.claims)
+    ratios = charts.draw_forest(plan, verdict, tmp_path, "ratios", ratios=True)
+    assert 0 < sum(one.role == "row" for one in ratios.series) < len(verdict.claims)
+
+
+def test_the_alternative_text_tells_measurement_and_prediction(sample: Sample, tmp_path: Path) -> None:
+    done = draw(sample, chart(sample, BLOCKED, "sweep"), tmp_path)
+    naive = next(one for one in done.series if (one.variant, one.role) == ("naive", "measured"))
+    assert f"{naive.name}: {human(naive.y[0], 'requests/s')} to {human(naive.y[-1], 'requests/s')}" in done.alt_text
+    assert "naive theory: " in done.alt_text
+
+
+# ---------------------------------------------------------------- what the verdict does not hold is measured
+
+
+def fast_and_slow() -> list[Trial]:
+    """Two pairs under one condition: answers after 10 and 12 ms (naive), 2 ms (correct)."""
+    began, found = 1_000_000_000, []
+    for pair, (naive_ms, correct_ms) in enumerate(((10, 2), (12, 2))):
+        for variant, took_ms in (("naive", naive_ms), ("correct", correct_ms)):
+            own = TrialRecord(
+                "t/g", "one", pair, variant, 1, "ok", load_started_ns=began, load_ended_ns=began + 1_000_000_000
+            )
+            planned = began + np.arange(100, dtype=np.int64) * 5_000_000
+            found.append(memory_trial(own, {
+                "planned_ns": planned, "dispatched_ns": planned, "sent_ns": planned, "first_byte_ns": planned + took_ms * 1_000_000,
+                "done_ns": planned + took_ms * 1_000_000, "status": np.full(100, 200), "outcome": np.zeros(100, dtype=np.int64),
+            }))  # fmt: skip
+    return found
+
+
+def test_a_metric_that_the_verdict_lacks_is_measured_from_the_trials(sample: Sample) -> None:
+    plan = replace(
+        sample.plan.gotcha(BLOCKED), variants=("naive", "correct"), claims=(),
+        conditions=(Condition("one", ClosedLoad(1), 1.0, params={"users": 1}),),
+    )  # fmt: skip
+    bare = replace(sample.gotcha(BLOCKED), metrics={}, claims=())
+    drawing = ChartData(plan, bare, fast_and_slow)
+    naive = charts.picture(Chart("sweep", "latency_p50_s", "t", x="users"), drawing).of("naive")
+    assert [y for _, y in naive.dots] == [pytest.approx(0.010), pytest.approx(0.012)]
+    assert list(naive.y) == [pytest.approx(0.011)]
+    ratio = charts.picture(Chart("sweep", "naive.latency_p50_s / correct.latency_p50_s", "t", x="users"), drawing).of(
+        ""
+    )
+    assert [y for _, y in ratio.dots] == [pytest.approx(5.0), pytest.approx(6.0)]
+
+
+def test_a_variant_with_too_few_answers_for_a_percentile_is_named(sample: Sample) -> None:
+    picture = drawn(sample, BLOCKED, "percentiles")
+    assert {one.variant for one in picture.series} == {"correct"}
+    assert any(note.startswith("naive: too few answers") for note in picture.notes)
+
+
+def test_service_that_hides_under_the_corrected_line_is_said(sample: Sample) -> None:
+    plan = replace(sample.plan.gotcha(BLOCKED), variants=("naive", "correct"), claims=(),
+                   conditions=(Condition("one", ClosedLoad(1), 1.0),))  # fmt: skip
+    drawing = ChartData(plan, sample.gotcha(BLOCKED), fast_and_slow)
+    picture = charts.picture(Chart("percentiles", "latency", "t"), drawing)
+    assert "is the same here" in picture.notes[0] and picture.of("naive", "service").y == picture.of("naive").y
 
 
 # ---------------------------------------------------------------- parts

@@ -95,11 +95,14 @@ def ticks_at(axes: "Axes", positions: Sequence[float], *, log: bool) -> None:
             return math.log(value / low) / math.log(high / low) if low > 0 and high > low else 0.0
         return (value - low) / (high - low)
 
-    kept: list[float] = []
-    for value in sorted(positions, reverse=True):
+    def is_clear(value: float, other: float) -> bool:
         # A digit is about a hundredth of the axis wide, and labels are centred on their ticks.
-        room = 0.02 + 0.0055 * (len(digits(value)) + len(digits(kept[-1] if kept else value)))
-        if not kept or share(kept[-1]) - share(value) > room:
+        return abs(share(other) - share(value)) > 0.02 + 0.0055 * (len(digits(value)) + len(digits(other)))
+
+    kept: list[float] = []
+    # Both ends first: a sweep that begins at 0 says so.
+    for value in (high, low, *sorted(positions, reverse=True)):
+        if all(is_clear(value, other) for other in kept):
             kept.append(value)
     axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
     axes.xaxis.set_minor_locator(NullLocator())

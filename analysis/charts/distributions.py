@@ -65,7 +65,7 @@ def quantiles(ordered_ns: NDArray[np.int64], never: int) -> tuple[tuple[float, .
 def percentiles(chart: Chart, data: ChartData) -> Picture:
     """Latency by percentile on an axis of nines: corrected (from the planned instant) solid, service dotted."""
     series: list[Series] = []
-    cut = ""
+    cut, few = "", []
     for variant, index, label, corrected, service, never in _merged(chart, data):
         roles: tuple[tuple[Role, NDArray[np.int64], str], ...] = (
             ("measured", corrected, label), ("service", service, f"{label}, service"),
@@ -74,15 +74,25 @@ def percentiles(chart: Chart, data: ChartData) -> Picture:
             x, y = quantiles(times, never)
             if x:
                 series.append(Series(name, variant, role, x, y, style=index))
-        if never:
+            elif role == "measured":
+                few.append(f"{label}: too few answers for a percentile ({len(times)} of {len(times) + never})")
+        if never and any(one.style == index and one.variant == variant for one in series):
             cut = "a line that stops early: the rest was never answered"
     if not series:
         raise ChartUnavailable("the samples of this run are not stored here", "Charts over requests need them.")
     note = "solid: from the planned instant (corrected); dotted: from the moment of sending (service)"
+    if not any(_is_seen_beside(one, series) for one in series if one.role == "service"):
+        note = "from the planned instant; the time from the moment of sending (service) is the same here"
     return Picture(
         "percentiles", chart.title, chart.x_label or "percentile of requests", "", (Panel(_label(chart, "latency"), "s"),),
-        tuple(series), data.plan.variants, notes=tuple(filter(None, (note, cut))), log_y=True,
+        tuple(series), data.plan.variants, notes=tuple(filter(None, (note, cut, *few))), log_y=True,
     )  # fmt: skip
+
+
+def _is_seen_beside(service: Series, series: list[Series]) -> bool:
+    """Whether a dotted line leaves the solid one of its variant anywhere by more than a line's width."""
+    solid = [s for s in series if (s.variant, s.style, s.role) == (service.variant, service.style, "measured")]
+    return any(abs(a - b) > 0.03 * b for one in solid for a, b in zip(service.y, one.y, strict=False))
 
 
 def _label(chart: Chart, default: str) -> str:

@@ -95,7 +95,9 @@ def _sweep_axes(axes: "Axes", picture: Picture) -> None:
     human_axis(axes, "x", xs, picture.x_unit, picture.x_label, log=log_x)
     ticks_at(axes, xs, log=log_x)
     if len(xs) > 1 and not log_x:
-        axes.set_xlim(min(0.0, xs[0]) if xs[0] < 0.15 * xs[-1] else xs[0] - 0.08 * (xs[-1] - xs[0]), xs[-1] * 1.03)
+        # Room for a marker at 0, which would be cut by the axis else.
+        zero = -0.02 * xs[-1] if xs[0] <= 0.02 * xs[-1] else 0.0
+        axes.set_xlim(min(zero, xs[0]) if xs[0] < 0.15 * xs[-1] else xs[0] - 0.08 * (xs[-1] - xs[0]), xs[-1] * 1.03)
 
 
 def paint_percentiles(picture: Picture) -> "Figure":
@@ -151,21 +153,23 @@ def paint_ecdf(picture: Picture) -> "Figure":
 
 
 def _names_on_curves(axes: "Axes", picture: Picture) -> None:
-    """Each name just right of its curve's middle; names that would overlap step up along their curves."""
+    """Each name just right of its curve's middle, the leftmost curve's left of it; names that would overlap step along their curves."""
     taken: list[tuple[float, float]] = []
     width = axes.get_window_extent().width
+    first = min(picture.series, key=lambda one: one.x[len(one.x) // 2])
     for number, one in enumerate(picture.series):
         at = 0.5
         for at in (0.5, 0.36, 0.64, 0.22, 0.78):
             index = min(int(at * len(one.x)), len(one.x) - 1)
             x, y = axes.transAxes.inverted().transform(axes.transData.transform((one.x[index], one.y[index])))
-            if all(abs(y - ty) > 0.055 or abs(x - tx) * width > 9 * len(one.name) for tx, ty in taken):
+            is_left = x > 0.82 or (one is first and len(picture.series) > 1 and x * width > 11 * len(one.name))
+            if is_left or all(abs(y - ty) > 0.055 or abs(x - tx) * width > 9 * len(one.name) for tx, ty in taken):
                 break
-        taken.append((float(x), float(y)))
-        is_right = x > 0.82
+        if not is_left:
+            taken.append((float(x), float(y)))
         axes.annotate(
-            one.name, xy=(one.x[index], one.y[index]), xytext=(-10 if is_right else 10, -4), textcoords="offset points",
-            ha="right" if is_right else "left", va="center", color=color_of(one.variant, picture.variants), fontweight="bold",
+            one.name, xy=(one.x[index], one.y[index]), xytext=(-10 if is_left else 10, -4), textcoords="offset points",
+            ha="right" if is_left else "left", va="center", color=color_of(one.variant, picture.variants), fontweight="bold",
             bbox={"facecolor": INK["bg"], "edgecolor": "none", "alpha": 0.8, "pad": 1}, zorder=6 + number,
         )  # fmt: skip
 

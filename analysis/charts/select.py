@@ -1,11 +1,12 @@
 """Which conditions, x values, estimates and predictions a chart shows."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.charts.model import ChartData, ChartUnavailable
 from analysis.frames import Trial, open_trial
-from analysis.metrics import parse_metric, unit_of
+from analysis.metrics import METRICS, Refusal, measure, parse_metric, unit_of
 from analysis.model import Estimate
 from analysis.statistics import of_ratios, of_values
 from lab.model import Burst, Chart, ClaimPlan, Condition, MetricExpression, OpenLoad, Scalar
@@ -93,13 +94,27 @@ def estimate(values: Sequence[float], ratio: bool = False) -> Estimate:
 def metric_values(data: ChartData, condition: str, variant: str, metric: str) -> tuple[float, ...]:
     """Per-pair values of a metric, or of the ratio ``a.metric / b.metric`` (then ``variant`` plays no part)."""
     if " / " not in metric:
-        return data.values(condition, variant, metric.strip())
+        return _known(data, condition, variant, metric.strip())
     above, below = MetricExpression.parse(metric).refs
-    tops = data.values(condition, above.variant, str(above).partition(".")[2])
-    bottoms = data.values(condition, below.variant, str(below).partition(".")[2])
+    tops = _known(data, condition, above.variant, str(above).partition(".")[2])
+    bottoms = _known(data, condition, below.variant, str(below).partition(".")[2])
     if len(tops) != len(bottoms):
         return ()
     return tuple(top / bottom for top, bottom in zip(tops, bottoms, strict=True) if bottom)
+
+
+def _known(data: ChartData, condition: str, variant: str, metric: str) -> tuple[float, ...]:
+    """The verdict's per-pair values; where it has none of the metric, what the trials give (a chart of a ratio, an old verdict)."""
+    name, arg = parse_metric(metric)
+    if metric in data.verdict.metrics.get(condition, {}).get(variant, {}) or name not in METRICS:
+        return data.values(condition, variant, metric)
+    cell = [c for c in data.plan.conditions if c.key == condition]
+    found: dict[int, float] = {}
+    for one, trial in trials_of(data, cell, variant):
+        value = measure(trial, data.plan, one, name, arg)
+        if not isinstance(value, Refusal) and math.isfinite(value):
+            found[trial.record.pair] = value
+    return tuple(found[pair] for pair in sorted(found))
 
 
 def claims_about(chart: Chart, data: ChartData, *, any_argument: bool = False) -> list[ClaimPlan]:
@@ -156,11 +171,16 @@ def order_of(value: Scalar | None) -> tuple[bool, float, str]:
 # ---------------------------------------------------------------- trials
 
 
-def trials_of(data: ChartData, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Trial]]:
-    """The finished trials of some conditions, one open at a time: each forgets its columns when the next is asked for."""
+def trials_of(data: ChartData, conditions: Sequence[Condition], variant: str = "") -> Iterator[tuple[Condition, Trial]]:
+    """The finished trials of some conditions (of one variant where it is named), one open at a time.
+
+    Each forgets its columns when the next is asked for.
+    """
     by_key = {c.key: c for c in conditions}
     for folder in data.folders():
         if folder.record.status != "ok" or folder.record.condition not in by_key:
+            continue
+        if variant and folder.record.variant != variant:
             continue
         trial = open_trial(folder)
         yield by_key[trial.record.condition], trial

@@ -29,8 +29,8 @@ PLAN_FIELDS = {
     "plan_rows_visited": "rows_visited", "plan_rows_returned": "rows_returned", "plan_blks": "shared_blks",
     "plan_temp_blks": "temp_blks",
 }  # fmt: skip
-DASHED = "dashed: the prediction registered before the run"
-RINGS = "rings: predictions registered before the run"
+DASHED = "dashed: theory, registered before the run"
+RINGS = "rings: theory, registered before the run"
 FIT_R2 = 0.9
 """Below this share of the variance a straight line says nothing and is not drawn."""
 PAIRS = "bars: 95 % interval over pairs; faint dots: single pairs"
