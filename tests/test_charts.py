@@ -422,7 +422,8 @@ def test_service_that_hides_under_the_corrected_line_is_said(sample: Sample) -> 
                    conditions=(Condition("one", ClosedLoad(1), 1.0),))  # fmt: skip
     drawing = ChartData(plan, sample.gotcha(BLOCKED), fast_and_slow)
     picture = charts.picture(Chart("percentiles", "latency", "t"), drawing)
-    assert "is the same here" in picture.notes[0] and picture.of("naive", "service").y == picture.of("naive").y
+    assert picture.notes[0] == "one, all pairs together" and "is the same here" in picture.notes[1]
+    assert picture.of("naive", "service").y == picture.of("naive").y
 
 
 # ---------------------------------------------------------------- parts

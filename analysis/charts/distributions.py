@@ -28,15 +28,28 @@ def _times(trial: Trial, condition: Condition, name: str) -> tuple[NDArray[np.in
     return done - trial.column("planned_ns")[ok], done - trial.column("sent_ns")[ok], never
 
 
+def _shown(chart: Chart, data: ChartData) -> list[Condition]:
+    """The conditions that the chart names, else the plan's last that was run: a curve each for all of them would be a thicket."""
+    conditions = conditions_of(chart, data)
+    if chart.conditions:
+        return conditions
+    seen = {folder.record.condition for folder in data.folders() if folder.record.status == "ok"}
+    return [one for one in conditions if one.key in seen][-1:]
+
+
+def _where(chart: Chart, data: ChartData) -> tuple[str, ...]:
+    """The condition in words where there is only one; several are named at their curves."""
+    conditions = _shown(chart, data)
+    return (f"{conditions[0].label}, all pairs together",) if len(conditions) == 1 else ()
+
+
 def _merged(chart: Chart, data: ChartData) -> Iterator[tuple[str, int, str, NDArray[np.int64], NDArray[np.int64], int]]:
     """Variant, condition's index, label, sorted corrected and service times and the unanswered, merged over all pairs.
 
     Percentiles of pairs are never averaged: the samples are put together first.
     """
-    conditions = conditions_of(chart, data)
+    conditions = _shown(chart, data)
     _, name = parse_metric(chart.metric)
-    if not chart.conditions:
-        conditions = conditions[-1:]
     for index, condition in enumerate(conditions):
         parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64], int]]] = {}
         for _, trial in trials_of(data, [condition]):
@@ -85,7 +98,7 @@ def percentiles(chart: Chart, data: ChartData) -> Picture:
         note = "from the planned instant; the time from the moment of sending (service) is the same here"
     return Picture(
         "percentiles", chart.title, chart.x_label or "percentile of requests", "", (Panel(_label(chart, "latency"), "s"),),
-        tuple(series), data.plan.variants, notes=tuple(filter(None, (note, cut, *few))), log_y=True,
+        tuple(series), data.plan.variants, notes=tuple(filter(None, (*_where(chart, data), note, cut, *few))), log_y=True,
     )  # fmt: skip
 
 
@@ -118,5 +131,5 @@ def ecdf(chart: Chart, data: ChartData) -> Picture:
     )
     return Picture(
         "ecdf", chart.title, label, "s", (Panel("requests answered within", "share"),), tuple(series), data.plan.variants,
-        log_x=chart.log_x,
+        notes=_where(chart, data), log_x=chart.log_x,
     )  # fmt: skip

@@ -8,6 +8,7 @@ SLOWED = {"work_5": 0.05, "work_10": 0.10, "work_20": 0.20}
 WORK_ARMS = ("work", "work_again", *SLOWED)
 LOADS = (0.5, 0.7, 0.8)
 LOW_LOAD = 0.05
+SATURATED = 1.0
 STALL_RATE = 200.0
 THROTTLED_RATE = 500.0
 QUICK_PAIRS, FULL_PAIRS = 8, 24
@@ -34,6 +35,7 @@ def gotchas(full: bool) -> tuple[GotchaPlan, ...]:
         )
         for rho in (LOW_LOAD, *LOADS)
     ]
+    queue.append(Condition("saturated", ClosedLoad(8), duration_s=3.0, params={"rho": SATURATED}, user="Reader"))
     stall_s = 20.0 if full else 10.0
     return (
         _gotcha("pairs", WORK_ARMS, (Condition("one user", ClosedLoad(1), duration_s=1.0, warmup_s=0.2, user="Reader"),)),
