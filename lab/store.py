@@ -19,7 +19,7 @@ from typing import Any
 from lab.codec import from_json, to_json
 from lab.errors import StoreError, UsageError
 from lab.model import SAMPLE_COLUMNS, RunPlan
-from lab.record import SERVER_COLUMNS, Environment, TrialRecord
+from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, Environment, TrialRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -217,12 +217,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def newest_selftest(results: Path) -> dict[str, Any] | None:
-    """The newest stored self-test, or None."""
-    found = sorted(results.glob("*/selftest.json"), key=os.path.getmtime)
-    if not found:
-        return None
-    try:
-        document: dict[str, Any] = json.loads(found[-1].read_text())
-    except (OSError, ValueError):
-        return None
-    return document
+    """The newest stored self-test of today's format, or None; one of an older format is passed over."""
+    for path in sorted(results.glob("*/selftest.json"), key=os.path.getmtime, reverse=True):
+        try:
+            document: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if document.get("format_version") == SELFTEST_VERSION:
+            return document
+    return None
