@@ -27,6 +27,8 @@ FOR_GATES = (
     "response_mean_bytes",
 )  # fmt: skip
 """Metrics that gates, doubts and the regime read besides."""
+MULTIPLICATIVE = frozenset({"time", "inside", "rate", "cpu", "memory"})
+"""Families whose noise multiplies (a slow machine is slow by a share): estimated on a logarithmic scale."""
 OVERHEAD_S = 2.0
 """Start and stop of a server around a trial, for "M minutes"."""
 PERCENTILES = 6
@@ -121,7 +123,8 @@ def estimate_of(
         if METRICS[expression.numerator.metric].family == "share":
             requests = sum(t.requests for t in trials if t.variant == expression.numerator.variant)
             return statistics.of_share(values, requests, null), ""
-        return statistics.of_values(values, null), "; ".join(dict.fromkeys(reasons))
+        make = statistics.of_ratios if is_logarithmic(expression) else statistics.of_values
+        return make(values, null), "; ".join(dict.fromkeys(reasons))
     below, more = _by_pair(trials, expression.denominator)
     shared = [pair for pair in sorted(above) if pair in below]
     ratios = [above[pair] / below[pair] for pair in shared if below[pair] != 0]
@@ -130,6 +133,11 @@ def estimate_of(
     if not ratios:
         return None, _why([*reasons, *more], f"{expression.numerator.variant} and {expression.denominator.variant}")
     return statistics.of_ratios(ratios, 1.0 if null is None else null), "; ".join(dict.fromkeys([*reasons, *more]))
+
+
+def is_logarithmic(expression: MetricExpression) -> bool:
+    """Whether the noise of this number multiplies: ratios, and whatever a clock measured."""
+    return expression.denominator is not None or METRICS[expression.numerator.metric].family in MULTIPLICATIVE
 
 
 def _why(reasons: Sequence[str], arms: str) -> str:
@@ -174,8 +182,10 @@ def judge_condition(case: Case, claim: ClaimPlan, key: str) -> ConditionVerdict:
     if overloaded := _suppressed(case, expression, key):
         return ConditionVerdict(key, predicted, None, "inconclusive", overloaded, pairs)
     question = Question(predicted, claim.relation, claim.tolerance, claim.null, family_of(expression.numerator),
-                        ratio=expression.denominator is not None)  # fmt: skip
+                        logarithmic=is_logarithmic(expression))  # fmt: skip
     conclusion = judge_estimate(question, estimate)
+    if question.is_law:  # an interval of a mean says nothing about it: what was seen, from the least to the most
+        estimate = replace(estimate, low=min(estimate.values), high=max(estimate.values))
     return ConditionVerdict(key, predicted, estimate, conclusion.verdict, _reason(case, key, conclusion, note), pairs,
                             conclusion.more_pairs)  # fmt: skip
 

@@ -144,7 +144,8 @@ def of_values(values: Sequence[float], null: float | None = None) -> Estimate:
 def of_ratios(ratios: Sequence[float], null: float | None = 1.0) -> Estimate:
     """The geometric mean of paired ratios: ``exp(mean d +- t sd(d) / sqrt K)`` with ``d = ln ratio``.
 
-    A ratio of zero has no logarithm: then the plain mean is taken (counts that can be zero).
+    So too for one variant's times, rates and CPU, whose noise multiplies: their interval never reaches below zero.
+    A zero has no logarithm: then the plain mean is taken (counts that can be zero).
     """
     if min(ratios) <= 0:
         return of_values(ratios, null)
@@ -169,10 +170,10 @@ def of_share(values: Sequence[float], trials: int, null: float | None = None) ->
     return estimate
 
 
-def interval(estimate: Estimate, level: float, *, ratio: bool, robust: bool = False) -> tuple[float, float] | None:
+def interval(estimate: Estimate, level: float, *, logarithmic: bool, robust: bool = False) -> tuple[float, float] | None:
     """The interval of an estimate's values at another level, on the scale that the estimate was made on."""
     make = signed_rank_interval if robust else t_interval
-    if ratio and min(estimate.values) > 0:
+    if logarithmic and min(estimate.values) > 0:
         found = make([math.log(value) for value in estimate.values], level)
         return (math.exp(found[0]), math.exp(found[1])) if found else None
     return make(estimate.values, level)
@@ -183,9 +184,9 @@ def excludes(estimate: Estimate, value: float) -> bool:
     return estimate.low is not None and estimate.high is not None and not estimate.low <= value <= estimate.high
 
 
-def equivalent(estimate: Estimate, low: float, high: float, *, ratio: bool, robust: bool = False) -> bool:
+def equivalent(estimate: Estimate, low: float, high: float, *, logarithmic: bool, robust: bool = False) -> bool:
     """Two one-sided tests at 5 %: the 90 % interval lies inside the band."""
-    found = interval(estimate, 0.90, ratio=ratio, robust=robust)
+    found = interval(estimate, 0.90, logarithmic=logarithmic, robust=robust)
     return found is not None and low <= found[0] and found[1] <= high
 
 

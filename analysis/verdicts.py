@@ -21,20 +21,25 @@ EQUIVALENCE: dict[Family, float] = {
 """Half width of "practically no effect" as a share of the null: 10 % for latency and 5 % for CPU are method.md section 3; rates and
 memory follow latency, counts follow CPU (both are steady)."""
 EXACT_FAMILIES: frozenset[Family] = frozenset({"count", "share", "memory"})
-"""What can be equal to a prediction at all: with tolerance 0 each trial must be.  A time never is; there 0 means an edge without margin."""
+"""What can be equal to a prediction at all.  A time never is: "about" with tolerance 0 is an edge without margin there."""
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a claim asks under one condition.  ``ratio`` says that the estimate is of paired ratios, on a logarithmic scale."""
+    """What a claim asks under one condition.  ``logarithmic`` is the scale of the estimate: see ``judge.estimate_of``."""
 
     predicted: float
     relation: Relation
     tolerance: float
     null: float | None
     family: Family
-    ratio: bool = False
+    logarithmic: bool = False
+
+    @property
+    def is_law(self) -> bool:
+        """Whether every single trial must fit: tolerance 0 on a count, or on a bound of anything ("nobody waits longer than")."""
+        return self.tolerance == 0 and (self.family in EXACT_FAMILIES or self.relation != "about")
 
     @property
     def band(self) -> tuple[float, float]:
@@ -56,7 +61,7 @@ class Question:
         if self.outside_null is None:
             return None
         share = EQUIVALENCE[self.family]
-        if self.ratio and self.outside_null > 0:
+        if self.logarithmic and self.outside_null > 0:
             return self.outside_null / (1 + share), self.outside_null * (1 + share)
         half = share * (abs(self.outside_null) or abs(self.predicted))
         return self.outside_null - half, self.outside_null + half
@@ -125,7 +130,7 @@ def _classify(question: Question, low: float, high: float, narrow: tuple[float, 
 
 
 def _exact(question: Question, values: Sequence[float]) -> Conclusion:
-    """Tolerance 0 on a count: every trial must fit; one that does not refutes a law."""
+    """A law: every trial must fit; one that does not refutes it."""
     low, high = question.band
     fits = [low * (1 - math.copysign(ROUNDING, low)) <= v <= high * (1 + math.copysign(ROUNDING, high)) for v in values]
     count, total = sum(fits), len(values)
@@ -154,7 +159,7 @@ def _more_pairs(question: Question, estimate: Estimate, low: float, high: float)
     edges = [
         e for e in (*question.band, question.outside_null) if e is not None and math.isfinite(e) and low <= e <= high
     ]
-    if question.ratio and min(estimate.values) > 0 and all(edge > 0 for edge in edges):
+    if question.logarithmic and min(estimate.values) > 0 and all(edge > 0 for edge in edges):
         values = [math.log(value) for value in estimate.values]
         distances = [abs(math.log(estimate.value / edge)) for edge in edges]
     else:
@@ -168,7 +173,7 @@ def judge_estimate(question: Question, estimate: Estimate) -> Conclusion:
     One trial has no interval: a count is judged as it stands, a time, rate or CPU is inconclusive.  Identical values make an interval
     of no width, which is judged like any other.  A robust twin that concludes something else makes it inconclusive.
     """
-    if question.tolerance == 0 and question.family in EXACT_FAMILIES:
+    if question.is_law:
         return _exact(question, estimate.values)
     low, high = estimate.low, estimate.high
     if low is None or high is None:
@@ -176,7 +181,7 @@ def judge_estimate(question: Question, estimate: Estimate) -> Conclusion:
             alone = _classify(question, estimate.value, estimate.value, (estimate.value, estimate.value))
             return Conclusion(alone.verdict, f"{alone.reason} (one trial, no interval)")
         return Conclusion("inconclusive", "one pair has no interval", statistics.more_pairs(estimate.values, 0.0))
-    narrow = statistics.interval(estimate, 0.90, ratio=question.ratio) if low != high else (low, high)
+    narrow = statistics.interval(estimate, 0.90, logarithmic=question.logarithmic) if low != high else (low, high)
     first = _classify(question, low, high, narrow or (low, high))
     if first.verdict == "inconclusive":
         return Conclusion("inconclusive", first.reason, _more_pairs(question, estimate, low, high))
@@ -195,7 +200,7 @@ def _twin(question: Question, estimate: Estimate) -> Conclusion | None:
     """
     if estimate.robust_low is None or estimate.robust_high is None:
         return None
-    narrow = statistics.interval(estimate, 0.90, ratio=question.ratio, robust=True)
+    narrow = statistics.interval(estimate, 0.90, logarithmic=question.logarithmic, robust=True)
     return _classify(
         question, estimate.robust_low, estimate.robust_high, narrow or (estimate.robust_low, estimate.robust_high)
     )

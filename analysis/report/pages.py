@@ -48,8 +48,8 @@ class ClaimView:
 def _interval(measured: Estimate | None, unit: str) -> str:
     if measured is None:
         return ""
-    if measured.low is None or measured.high is None:
-        return "no interval: one pair"
+    if len(measured.values) == 1 or measured.low is None or measured.high is None:
+        return "one pair"
     if measured.low == measured.high:
         return f"the same in all {len(measured.values)} pairs"
     return human_range(measured.low, measured.high, unit)
