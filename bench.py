@@ -85,6 +85,7 @@ def run(
     server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn or granian.")] = "",
     loop: Annotated[str, typer.Option(help="uvloop or asyncio.")] = "",
     pairs: Pairs = None,
+    processes: Annotated[int, typer.Option(min=1, help="Generator processes that share the load.")] = 1,
     seed: Seed = DEFAULT_SEED,
     services: Services = "embedded",
     results: Results = DEFAULT_RESULTS,
@@ -98,7 +99,18 @@ def run(
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
     changed = configured_servers([workers] if workers else [], [server] if server else [], [loop] if loop else [])
     _measure(
-        Request(catalog, tuple(slugs), "full" if full else "quick", seed, pairs, changed, services, results, quiet),
+        Request(
+            catalog,
+            tuple(slugs),
+            "full" if full else "quick",
+            seed,
+            pairs,
+            changed,
+            services,
+            results,
+            quiet,
+            processes,
+        ),
         as_json,
     )
 

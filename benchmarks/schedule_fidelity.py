@@ -26,7 +26,7 @@ def main() -> None:
         condition = Condition("fidelity", OpenLoad(RATE_PER_S), duration_s=SECONDS, user="Reader")
         with load_child(guard, folder / "load", {}) as child:
             url = f"http://127.0.0.1:{reservation.port}"
-            job = job_of(scenario_file("selftest/fidelity"), condition, "null", url, 1, child.folder, 1)
+            job = job_of(scenario_file("selftest/fidelity"), condition, "null", url, 1)
             measured = child.run(job, SECONDS + 10, lambda at_ns: None, lambda message: None)
             rows = np.load(measured.samples)
     at = {name: index for index, name in enumerate(SAMPLE_COLUMNS)}

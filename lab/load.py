@@ -1,4 +1,4 @@
-"""The orchestrator's side of the Locust child: start it early, hand it the job, follow it, take what it measured."""
+"""The orchestrator's side of the Locust children: start them early, hand them the job, follow them, take what they measured."""
 
 import json
 import os
@@ -6,14 +6,19 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lab.codec import to_dict
 from lab.errors import LoadError
+from lab.loadgen.recorder import merge, merge_observed, save
+from lab.loadgen.sharing import processes_for
 from lab.model import Condition
 from lab.processes import Child, Guard
 from lab.record import GeneratorSeen
@@ -21,6 +26,8 @@ from lab.record import GeneratorSeen
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_TIMEOUT_S = 60.0
 GRACE_S = 20.0  # connecting before the load and writing after it
+LEAD_S = 0.005  # from "everybody stands at the line" to the start; several processes must all have read it by then
+LEAD_OF_SEVERAL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,39 +45,64 @@ class Measured:
 
 @dataclass
 class LoadChild:
-    """A Locust process that has imported locust and waits for its job."""
+    """The generator: one or more Locust processes that have imported locust and wait for their job."""
 
-    child: Child
+    children: Sequence[Child]
     folder: Path
-    _lines: "queue.Queue[dict[str, Any] | None]" = field(default_factory=queue.Queue)
+    _lines: "queue.Queue[tuple[int, dict[str, Any] | None]]" = field(default_factory=queue.Queue)
+    _done: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        for index, child in enumerate(self.children):
+            threading.Thread(target=self._read, args=(index, child), daemon=True).start()
 
-    def _read(self) -> None:
-        stdout = self.child.stdout
+    @property
+    def pids(self) -> list[int]:
+        """The generator's processes."""
+        return [child.pid for child in self.children]
+
+    def _read(self, index: int, child: Child) -> None:
+        stdout = child.stdout
         assert stdout is not None
         for line in stdout:
             try:
-                self._lines.put(json.loads(line))
+                self._lines.put((index, json.loads(line)))
             except ValueError:
                 continue  # a print() in a user class
-        self._lines.put(None)
+        self._lines.put((index, None))
 
-    def _next(self, deadline: float, what: str) -> dict[str, Any]:
+    def _next(self, deadline: float, what: str) -> tuple[int, dict[str, Any]]:
         try:
-            message = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            index, message = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            while message is None and index in self._done:  # the end of one that has finished
+                index, message = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
         except queue.Empty:
             raise LoadError(
-                f"the load generator did not {what} in time", f"Its log: {self.child.log_path.name}"
+                f"the load generator did not {what} in time", f"Its log: {self.children[0].log_path.name}"
             ) from None
         if message is None:
-            tail = self.child.log_tail(5)
+            tail = self.children[index].log_tail(5)
             raise LoadError(
                 f"the load generator ended before it could {what}: {tail}", "See load.log in the trial's folder."
             )
-        return message
+        if message.get("state") == "done":
+            self._done.add(index)
+        return index, message
+
+    def _wait_for(self, state: str, count: int, deadline: float, what: str) -> None:
+        """Until ``count`` processes have said ``state``; one that is done has failed, and says why in its result."""
+        said = 0
+        while said < count:
+            _, message = self._next(deadline, what)
+            said += message.get("state") == state
+            if message.get("state") == "done":
+                raise _Over
+
+    def _send(self, number: int, document: Mapping[str, Any]) -> None:
+        stdin = self.children[number].stdin
+        assert stdin is not None
+        stdin.write(json.dumps(document) + "\n")
+        stdin.flush()
 
     def run(
         self,
@@ -79,63 +111,103 @@ class LoadChild:
         started: Callable[[int], None],
         running: Callable[[dict[str, Any]], None],
     ) -> Measured:
-        """Hand over the job and follow it to its end.
+        """Hand over the job, start every process at the same instant and follow the load to its end.
 
-        ``started`` gets the load's start (CLOCK_MONOTONIC ns), ``running`` each progress message.  Raises LoadError where the child
-        breaks, hangs beyond ``limit_s`` or the user class raises; its samples are in the folder even then.
+        ``started`` gets the load's start (CLOCK_MONOTONIC ns), ``running`` the progress of all processes together.  Raises LoadError
+        where a child breaks, hangs beyond ``limit_s`` or the user class raises; its samples are in the folder even then.
         """
-        deadline = time.monotonic() + IMPORT_TIMEOUT_S
-        while self._next(deadline, "start").get("state") != "imported":
-            pass
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps(job) + "\n")
-        self.child.stdin.flush()
+        processes: int = job["processes"]
+        self._wait_for("imported", len(self.children), time.monotonic() + IMPORT_TIMEOUT_S, "start")
+        for number in range(processes):
+            self._send(number, {**job, "process": number, "out": str(part_folder(self.folder, number))})
         deadline = time.monotonic() + limit_s + GRACE_S
-        while True:
-            message = self._next(deadline, "finish")
-            match message.get("state"):
-                case "started":
-                    started(int(message["t_ns"]))
-                case "running":
-                    running(message)
-                case "done":
-                    break
-        return self._measured()
+        with suppress(_Over):
+            self._wait_for("ready", processes, deadline, "connect its users")
+            start_ns = time.monotonic_ns() + int((LEAD_S if processes == 1 else LEAD_OF_SEVERAL_S) * 1e9)
+            for number in range(processes):
+                self._send(number, {"start_ns": start_ns})
+            started(start_ns)
+            self._follow(processes, deadline, running)
+        return self._measured(processes)
 
-    def _measured(self) -> Measured:
-        try:
-            found = json.loads((self.folder / "load.json").read_text())
-        except (OSError, ValueError) as error:
-            raise LoadError(
-                f"the load generator left no result: {error}", "See load.log in the trial's folder."
-            ) from error
-        seen = found["generator"]
-        generator = GeneratorSeen(**{**seen, "cpu_windows": tuple(seen["cpu_windows"])})
+    def _follow(self, processes: int, deadline: float, running: Callable[[dict[str, Any]], None]) -> None:
+        newest: dict[int, dict[str, Any]] = {}
+        while len(self._done) < processes:
+            index, message = self._next(deadline, "finish")
+            if message.get("state") == "running":
+                newest[index] = message
+                if index == min(newest):
+                    running(_together(list(newest.values())))
+
+    def _measured(self, processes: int) -> Measured:
+        parts = []
+        for number in range(processes):
+            try:
+                parts.append(json.loads((part_folder(self.folder, number) / "load.json").read_text()))
+            except (OSError, ValueError) as error:
+                raise LoadError(
+                    f"the load generator left no result: {error}", "See load.log in the trial's folder."
+                ) from error
+        samples, names = self.folder / "samples.npy", tuple(parts[0]["request_names"])
+        if processes > 1:
+            matrices = [np.load(part_folder(self.folder, number) / "samples.npy") for number in range(processes)]
+            rows, names = merge([(rows, part["request_names"]) for rows, part in zip(matrices, parts, strict=True)])
+            save(samples, rows)
         return Measured(
-            self.folder / "samples.npy", found["started_ns"], found["ended_ns"], tuple(found["request_names"]),
-            found["observed"], generator, found.get("error", ""),
+            samples, min(part["started_ns"] for part in parts), max(part["ended_ns"] for part in parts), names,
+            merge_observed([(part["counts"], part["maxima"]) for part in parts]),
+            _merged([part["generator"] for part in parts]), next((part["error"] for part in parts if part["error"]), ""),
         )  # fmt: skip
 
 
+class _Over(Exception):
+    """A process ended before the load began; its result says why."""
+
+
+def part_folder(folder: Path, number: int) -> Path:
+    """Where a process leaves its part; the first one's is the folder itself."""
+    return folder / f"process-{number}" if number else folder
+
+
+def _together(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The progress of several processes as one: rates and counts add up, the slowest p99 is shown."""
+    sums = {key: sum(message[key] for message in messages) for key in ("rate_rps", "in_flight", "errors")}
+    largest = {key: max(message[key] for message in messages) for key in ("elapsed_s", "p99_s")}
+    return {"state": "running", **sums, **largest}
+
+
+def _merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
+    """What several generator processes say of themselves: counts add up, for CPU and jitter the worst of them speaks."""
+    windows = zip_longest(*(part["cpu_windows"] for part in parts), fillvalue=0.0)
+    return GeneratorSeen(
+        **{key: sum(part[key] for part in parts) for key in ("planned", "sent", "reconnects")},
+        cpu_windows=tuple(max(window) for window in windows), jitter_p99_s=max(part["jitter_p99_s"] for part in parts),
+        jitter_max_s=max(part["jitter_max_s"] for part in parts), trace_hash=parts[0]["trace_hash"], processes=len(parts),
+    )  # fmt: skip
+
+
 def job_of(
-    scenario: Path, condition: Condition, variant: str, url: str, seed: int, out: Path, processes: int
+    scenario: Path, condition: Condition, variant: str, url: str, seed: int, processes: int = 1
 ) -> dict[str, Any]:
-    """The job as the child reads it."""
+    """The job as the children read it; a load that cannot be shared is given to one process."""
     return {
         "scenario": str(scenario), "user": condition.user, "variant": variant, "url": url, "seed": seed,
-        "condition": to_dict(condition), "out": str(out), "processes": processes,
+        "condition": to_dict(condition), "processes": processes_for(condition.load, processes),
     }  # fmt: skip
 
 
 @contextmanager
-def load_child(guard: Guard, folder: Path, env: Mapping[str, str]) -> Iterator[LoadChild]:
-    """A Locust child that imports while the target starts, gone at the end however the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    child = guard.spawn(
-        [sys.executable, "-m", "lab.loadgen.child"], env={**os.environ, **env}, cwd=ROOT,
-        log_path=folder / "load.log", name="load", pipes=True,
-    )  # fmt: skip
+def load_child(guard: Guard, folder: Path, env: Mapping[str, str], processes: int = 1) -> Iterator[LoadChild]:
+    """Locust processes that import while the target starts, gone at the end however the block ends."""
+    children: list[Child] = []
     try:
-        yield LoadChild(child, folder)
+        for number in range(processes):
+            part_folder(folder, number).mkdir(parents=True, exist_ok=True)
+            children.append(guard.spawn(
+                [sys.executable, "-m", "lab.loadgen.child"], env={**os.environ, **env}, cwd=ROOT,
+                log_path=folder / (f"load-{number}.log" if number else "load.log"), name="load", pipes=True,
+            ))  # fmt: skip
+        yield LoadChild(children, folder)
     finally:
-        child.stop(5.0)
+        for child in children:
+            child.stop(5.0)

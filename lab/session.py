@@ -23,7 +23,7 @@ from lab.trial import RealExecutor
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.  ``servers`` empty means each condition's own server."""
+    """What the user asked for.  ``servers`` empty means each condition's own server; ``processes`` are those of the generator."""
 
     catalog: Catalog
     slugs: tuple[str, ...]
@@ -34,6 +34,7 @@ class Request:
     services: str
     results: Path
     quiet: bool
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def measure(request: Request, disturbed: Callable[[TrialRecord], str]) -> Sessio
         with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
             folder.write_environment(capture(services.versions))
             with screen.running():
-                failed = run_trials(plan, folder, RealExecutor(services), screen.show, disturbed)
+                failed = run_trials(
+                    plan, folder, RealExecutor(services, processes=request.processes), screen.show, disturbed
+                )
     except KeyboardInterrupt:
         interrupted = True
     done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in plan.trials)

@@ -17,6 +17,7 @@ from typing import Any
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, ServerError
 from lab.load import LoadChild, Measured, job_of, load_child
+from lab.loadgen.sharing import processes_for
 from lab.locate import scenario_file, target_app
 from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
@@ -95,7 +96,8 @@ class RealExecutor:
             # Locust needs the services' addresses too: a scenario may look at the truth in the database.
             database = stack.enter_context(self.database(gotcha, condition))
             stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work))
-            child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env))
+            processes = processes_for(condition.load, self._processes)
+            child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env, processes))
             server = stack.enter_context(
                 serving(
                     self._services.guard, condition.server, target_app(gotcha.slug, trial.variant),
@@ -106,8 +108,7 @@ class RealExecutor:
             reads.probes += [run_probe(server.url, probe, "before") for probe in gotcha.probes if probe.before]
             wait_for_quiet(SETTLE_S, server)
             job = job_of(
-                scenario_file(gotcha.slug), condition, trial.variant, stage.url(server), trial.seed,
-                child.folder, self._processes,
+                scenario_file(gotcha.slug), condition, trial.variant, stage.url(server), trial.seed, processes,
             )  # fmt: skip
             try:
                 measured = self._load(gotcha, child, server, stage, condition, job, reads, live)
@@ -150,7 +151,7 @@ class RealExecutor:
         services = self._services
         roots: dict[str, Callable[[], list[int]]] = {
             "server": lambda: [stage.server_pid(server)],
-            "generator": lambda: [child.child.pid],
+            "generator": lambda: child.pids,
         }
         if services.postgres:
             roots["postgres"] = services.postgres.pids

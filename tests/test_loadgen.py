@@ -1,11 +1,14 @@
 """The Locust child as a process: exact counts for every load shape, censoring, and what happens when somebody dies."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import numpy as np
 import pytest
 
 from lab.codec import to_dict
+from lab.load import Measured, job_of, load_child
 from lab.loadgen.schedule import trace_of
+from lab.loadgen.sharing import share_of
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, OpenLoad, Stage, StagedLoad
 from lab.processes import Guard
 from lab.services.upstream import start_upstream
@@ -78,16 +83,19 @@ def start(tmp_path: Path) -> "subprocess.Popen[str]":
 def run(tmp_path: Path, url: str, user: str, condition: Condition, seed: int = 1) -> tuple[Any, dict[str, Any], int]:
     child = start(tmp_path)
     job = {"scenario": str(tmp_path / "users.py"), "user": user, "variant": "naive", "url": url, "seed": seed,
-           "condition": to_dict(condition), "out": str(tmp_path), "processes": 1}  # fmt: skip
-    assert child.stdin is not None
+           "condition": to_dict(condition), "out": str(tmp_path), "process": 0, "processes": 1}  # fmt: skip
+    assert child.stdin is not None and child.stdout is not None
     child.stdin.write(json.dumps(job) + "\n")
     child.stdin.flush()
-    assert child.stdout is not None
-    output = child.stdout.read()
+    first = child.stdout.readline()
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(json.dumps({"start_ns": time.monotonic_ns()}) + "\n")
+        child.stdin.flush()
+    output = first + child.stdout.read()
     child.stdin.close()
     child.wait(30)
     states = [json.loads(line)["state"] for line in output.splitlines()]
-    assert states[0] == "started" and states[-1] == "done"
+    assert states[0] == "ready" and states[-1] == "done"
     return np.load(tmp_path / "samples.npy"), json.loads((tmp_path / "load.json").read_text()), child.returncode
 
 
@@ -116,13 +124,13 @@ def test_reconnecting_opens_a_connection_for_every_request(tmp_path: Path, upstr
 
 def test_a_journey_is_walked_once_by_each_user(tmp_path: Path, upstream: str) -> None:
     rows, result, code = run(tmp_path, upstream, "Walker", Condition("c", Journey(3)))
-    assert (code, len(rows), result["observed"]) == (0, 15, {"steps": 15})
+    assert (code, len(rows), result["counts"]) == (0, 15, {"steps": 15})
 
 
 def test_a_burst_is_released_at_one_instant_again_and_again(tmp_path: Path, upstream: str) -> None:
     rows, result, _ = run(tmp_path, upstream, "Burster", Condition("c", Burst(20, repeats=3, every_s=0.2)))
     assert len(rows) == 60
-    assert result["observed"] == {"bursts": 3}
+    assert result["counts"] == {"bursts": 3}
     assert len(set(rows[:, AT["planned_ns"]])) == 3
     names = Counter(result["request_names"][index] for index in rows[:, AT["name_id"]])
     assert names == {"burst 0": 20, "burst 1": 20, "burst 2": 20}
@@ -174,3 +182,47 @@ def test_both_arms_ask_for_the_same_things(tmp_path: Path, upstream: str) -> Non
         rows, _, _ = run(tmp_path, upstream, "Reader", Condition("c", ClosedLoad(1, requests=50)), seed=9)
         sizes.append(list(rows[:, AT["bytes"]]))
     assert sizes[0] == sizes[1]
+
+
+def measured(tmp_path: Path, url: str, user: str, condition: Condition, processes: int) -> tuple[Any, Measured]:
+    """The load as the lab does it, by so many generator processes."""
+    (tmp_path / "users.py").write_text(USERS)
+    with Guard() as guard, load_child(guard, tmp_path / "load", {}, processes) as generator:
+        job = job_of(tmp_path / "users.py", replace(condition, user=user), "naive", url, 7, processes)
+        done = generator.run(job, 20.0, lambda at_ns: None, lambda message: None)
+    return np.load(done.samples), done
+
+
+def test_several_processes_replay_one_trace_exactly(tmp_path: Path, upstream: str) -> None:
+    load = OpenLoad(300.0, connections=31)
+    rows, done = measured(tmp_path, upstream, "Reader", Condition("c", load, duration_s=1.0), 3)
+    trace = trace_of(load, 1.0, 7)
+    assert list(rows[:, AT["planned_ns"]] - done.started_ns) == list(trace.offsets_ns)
+    assert (done.generator.processes, done.generator.planned, done.generator.trace_hash) == (3, len(trace), trace.hash)
+    assert done.generator.sent == len(rows)
+    assert set(rows[:, AT["level"]]) <= set(range(31)), "user numbers are those of one process"
+    assert len({number % 3 for number in rows[:, AT["level"]]}) == 3, "every process sent something"
+
+
+def test_users_and_requests_are_dealt_round(tmp_path: Path, upstream: str) -> None:
+    rows, done = measured(tmp_path, upstream, "Reader", Condition("c", ClosedLoad(5, requests=101)), 2)
+    assert len(rows) == 101 and set(rows[:, AT["level"]]) == set(range(5))
+    assert done.request_names == ("item",)
+
+
+def test_counts_of_several_processes_add_up(tmp_path: Path, upstream: str) -> None:
+    rows, done = measured(tmp_path, upstream, "Walker", Condition("c", Journey(3)), 8)
+    assert len(rows) == 15 and done.observed == {"steps": 15}
+    assert done.generator.processes == 3, "no more processes than users"
+
+
+def test_a_burst_stays_with_one_process(tmp_path: Path, upstream: str) -> None:
+    rows, done = measured(tmp_path, upstream, "Burster", Condition("c", Burst(20)), 2)
+    assert len(rows) == 20 and done.generator.processes == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_the_shares_of_a_load_are_the_whole(processes: int) -> None:
+    parts = [share_of(ClosedLoad(7, requests=20), one, processes) for one in range(processes)]
+    assert sum(part.users for part in parts if isinstance(part, ClosedLoad)) == 7
+    assert sum(part.requests or 0 for part in parts if isinstance(part, ClosedLoad)) == 20

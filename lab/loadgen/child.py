@@ -1,8 +1,9 @@
 """The Locust child: the one process of the lab that imports locust.  Started as ``python -m lab.loadgen.child``.
 
-It says ``{"state": "imported"}``, reads one job (a line of JSON) from standard input, runs it as a Locust run, says ``started``,
-``running`` and ``done``, and leaves ``samples.npy`` and ``load.json`` in the job's folder.  End of file on standard input means that
-the lab is gone: it leaves at once.
+It says ``{"state": "imported"}``, reads one job (a line of JSON) from standard input, says ``ready`` when every user is connected,
+reads the instant of the start (so that several processes start at the same one), runs the load as a Locust run, says ``running`` and
+``done``, and leaves ``samples.npy`` and ``load.json`` in the job's folder.  End of file on standard input means that the lab is gone:
+it leaves at once.
 """
 
 import gevent.monkey
@@ -17,15 +18,18 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
+from gevent.event import AsyncResult  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
 from lab.codec import from_json  # noqa: E402
 from lab.loadgen.drive import Drive  # noqa: E402
 from lab.loadgen.recorder import Recorder, save  # noqa: E402
+from lab.loadgen.sharing import share_of  # noqa: E402
 from lab.loadgen.users import LabUser, LoadState  # noqa: E402
 from lab.model import Condition  # noqa: E402
 
@@ -86,12 +90,30 @@ class Watch:
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
 
 
-def _leave_with_the_lab() -> None:
-    """End at once when the orchestrator is gone."""
-    while True:
-        gevent.socket.wait_read(0)
-        if not os.read(0, 4096):
-            os._exit(1)
+class Orders:
+    """What the orchestrator says after the job: the instant of the start; and that it is gone, whereupon this process leaves."""
+
+    def __init__(self) -> None:
+        self._start: AsyncResult[int] = AsyncResult()
+        self._text = b""
+        self.greenlet = gevent.spawn(self._listen)
+
+    def _listen(self) -> None:
+        while True:
+            gevent.socket.wait_read(0)
+            read = os.read(0, 4096)
+            if not read:
+                os._exit(1)
+            self._text += read
+            if not self._start.ready() and b"\n" in self._text:
+                self._start.set(int(json.loads(self._text.partition(b"\n")[0])["start_ns"]))
+
+    def ready(self) -> int:
+        """Say that everybody stands at the line; the instant at which to start."""
+        say(state="ready")
+        start_ns = self._start.get()
+        assert start_ns is not None
+        return start_ns
 
 
 def _progress(state: LoadState, drive: Drive) -> None:
@@ -113,21 +135,24 @@ def _progress(state: LoadState, drive: Drive) -> None:
 def run(job: dict[str, Any]) -> int:
     """Do one job.  Returns the exit code."""
     condition = from_json(Condition, json.dumps(job["condition"]), "the job")
+    process, processes = job["process"], job["processes"]
+    condition = replace(condition, load=share_of(condition.load, process, processes))
     kind = load_user(Path(job["scenario"]), job["user"])
-    state = LoadState(condition, job["variant"], job["url"], job["seed"], Recorder())
+    state = LoadState(condition, job["variant"], job["url"], job["seed"], Recorder(), process, processes)
     kind.state = state
     environment = Environment(user_classes=[kind], host=job["url"], catch_exceptions=False)
     runner = environment.create_local_runner()
     drive = Drive(kind, state, runner)
     watch = Watch()
-    helpers: list[Any] = [gevent.spawn(_progress, state, drive), gevent.spawn(_leave_with_the_lab)]
+    orders = Orders()
+    helpers: list[Any] = [gevent.spawn(_progress, state, drive), orders.greenlet]
     gevent.signal_handler(signal.SIGTERM, drive.stop)
     gevent.signal_handler(signal.SIGINT, drive.stop)
     gc.collect()
     gc.freeze()
     error = ""
     try:
-        drive.run(lambda at_ns: say(state="started", t_ns=at_ns))
+        drive.run(orders.ready)
     except Exception as problem:
         last = traceback.extract_tb(problem.__traceback__)[-1]
         error = f"{type(problem).__name__}: {problem} ({Path(last.filename).name} line {last.lineno})"
@@ -139,11 +164,11 @@ def run(job: dict[str, Any]) -> int:
     generator = {
         "planned": drive.planned, "sent": drive.sent, "reconnects": drive.reconnects,
         "cpu_windows": watch.windows, "jitter_p99_s": watch.p99_s(), "jitter_max_s": max(watch.late_s, default=0.0),
-        "trace_hash": drive.trace_hash, "processes": 1,
+        "trace_hash": drive.trace_hash, "processes": processes,
     }  # fmt: skip
     result = {
         "started_ns": drive.started_ns, "ended_ns": drive.ended_ns, "request_names": state.recorder.names.all,
-        "observed": state.recorder.observed, "generator": generator, "error": error,
+        "counts": state.recorder.counts, "maxima": state.recorder.maxima, "generator": generator, "error": error,
     }  # fmt: skip
     (out / "load.json").write_text(json.dumps(result))
     say(state="done")

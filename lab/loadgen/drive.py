@@ -81,6 +81,7 @@ class Drive:
         self._released = Event()
         self._problem: Exception | None = None
         self._users: list[LabUser] = []
+        self._trace = Trace((), (), 0.0, "")
         self._over = Event()
         self._stopping = False
 
@@ -106,17 +107,25 @@ class Drive:
             return load.users
         return load.requests if isinstance(load, Burst) else load.connections
 
-    def run(self, started: Callable[[int], None]) -> None:
-        """Spawn the users through Locust, release them, wait for the end and drain.  Raises what a user class raises."""
+    def run(self, ready: Callable[[], int]) -> None:
+        """Spawn the users through Locust, release them, wait for the end and drain.  Raises what a user class raises.
+
+        ``ready`` is called when everybody stands at the line; it returns the instant (CLOCK_MONOTONIC ns) at which the load starts,
+        the same one in every process.
+        """
         load = self.state.condition.load
         body = {
             ClosedLoad: self._closed, Journey: self._journey, Burst: self._burst, OpenLoad: self._open, StagedLoad: self._open,
         }[type(load)]  # fmt: skip
+        if isinstance(load, OpenLoad | StagedLoad):
+            self._trace = self._planned_trace(load)
         self._spawn(self._count_users())
         watchdog = gevent.spawn(self._watch_timeouts)
-        self.started_ns = monotonic_ns()
-        started(self.started_ns)
+        self.started_ns = ready()
         try:
+            timer = Timer()
+            timer.wait_until(self.started_ns)
+            timer.close()
             body()
         finally:
             if not self.ended_ns:
@@ -241,14 +250,20 @@ class Drive:
             self._problem = self._problem or problem
             self.stop()
 
+    def _planned_trace(self, load: OpenLoad | StagedLoad) -> Trace:
+        """This process's share of the arrivals, made before the start: a long trace takes a while."""
+        condition, state = self.state.condition, self.state
+        total_s = condition.warmup_s + (condition.duration_s if isinstance(load, OpenLoad) else 0.0)
+        trace = trace_of(load, total_s, state.seed).share(state.process, state.processes)
+        self.trace_hash = trace.hash
+        self.planned = len(trace)
+        return trace
+
     def _open(self) -> None:
         condition, state = self.state.condition, self.state
         load = condition.load
         assert isinstance(load, OpenLoad | StagedLoad)
-        total_s = condition.warmup_s + (condition.duration_s if isinstance(load, OpenLoad) else 0.0)
-        trace: Trace = trace_of(load, total_s, state.seed)
-        self.trace_hash = trace.hash
-        self.planned = len(trace)
+        trace = self._trace
         free: deque[LabUser] = deque(self._users)
         waiting: deque[tuple[int, int, int]] = deque()
         wake = {id(user): Event() for user in self._users}
@@ -272,7 +287,7 @@ class Drive:
         greenlets = self._each(serve)
         gevent.sleep(0)
         timer = Timer()
-        begin = self.started_ns = monotonic_ns()
+        begin = self.started_ns
         for index, offset in zip(trace.indices, trace.offsets_ns, strict=True):
             timer.wait_until(begin + offset)
             if self._stopping:

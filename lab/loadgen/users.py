@@ -51,9 +51,11 @@ class Reply:
 
 
 class LoadState:
-    """What the users of one load share: the recorder, the condition, and how many requests may still be sent."""
+    """What the users of one process share: the recorder, the condition with the process's part of the load, the requests still to send."""
 
-    def __init__(self, condition: Condition, variant: str, url: str, seed: int, recorder: Recorder) -> None:
+    def __init__(
+        self, condition: Condition, variant: str, url: str, seed: int, recorder: Recorder, process: int = 0, processes: int = 1
+    ) -> None:  # fmt: skip
         self.condition = condition
         self.variant = variant
         self.url = url
@@ -61,7 +63,8 @@ class LoadState:
         self.recorder = recorder
         self.in_flight = 0
         self.reconnects = 0
-        self.number = 0
+        self.process, self.processes = process, processes
+        self.number = process  # users are dealt round: the numbers of all processes are those of one
         load = condition.load
         self.left = load.requests if isinstance(load, ClosedLoad) and load.requests is not None else None
         self.reconnect = isinstance(load, ClosedLoad) and load.reconnect
@@ -96,7 +99,7 @@ class LabUser(User):  # type: ignore[misc]
         self.variant = state.variant if state else os.environ.get("LAB_VARIANT", "naive")
         self.number = 0
         if state:
-            self.number, state.number = state.number, state.number + 1
+            self.number, state.number = state.number, state.number + state.processes
         self.rng = random.Random(seed_for(state.seed if state else 0, self.number))
         self.arrival = -1
         self.planned_ns = self.dispatched_ns = 0

@@ -75,7 +75,7 @@ def measure(guard: Guard, seconds: float) -> dict[str, float]:
 def _lab(guard: Guard, url: str, folder: Path, seconds: float) -> float:
     condition = Condition("ceiling", ClosedLoad(USERS), duration_s=seconds, user="Reader")
     with load_child(guard, folder / "lab", {}) as child:
-        job = job_of(scenario_file("selftest/ceiling"), condition, "null", url, 1, child.folder, 1)
+        job = job_of(scenario_file("selftest/ceiling"), condition, "null", url, 1)
         measured = child.run(job, seconds + 10, lambda at_ns: None, lambda message: None)
     import numpy as np
 
