@@ -1,0 +1,217 @@
+"""From an estimate to a verdict: the lattice, laws, gates, crashes, several claims at once."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from analysis import statistics
+from analysis.facts import TrialFacts
+from analysis.judge import Case, estimate_of, is_logarithmic, judge_claim
+from analysis.metrics import Family, Refusal
+from analysis.model import ClaimVerdict, Estimate, GateResult, VerdictName
+from analysis.verdicts import Question, gotcha_verdict, judge_estimate, worst
+from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, MetricExpression, Relation, RunPlan
+from lab.record import TrialRecord
+from tests.fakes import gotcha_plan
+
+CONDITION = Condition("one", ClosedLoad(10), duration_s=2.0)
+
+
+def ratio(*values: float) -> Estimate:
+    return statistics.of_ratios(values)
+
+
+def question(
+    predicted: float, relation: Relation = "about", tolerance: float = 0.10, null: float | None = 1.0, family: Family = "time"
+) -> Question:  # fmt: skip
+    return Question(predicted, relation, tolerance, null, family, logarithmic=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "values", "verdict"),
+    [
+        (question(4.0), (3.95, 4.0, 4.05, 4.0), "reproduced"),
+        (question(4.0), (2.0, 2.02, 1.98, 2.01), "smaller"),
+        (question(4.0), (0.5, 0.51, 0.5, 0.49), "reversed"),
+        (question(4.0), (1.01, 0.99, 1.0, 1.02), "not_reproduced"),
+        (question(4.0), (8.0, 8.1, 7.9, 8.0), "not_reproduced"),  # an effect, but not the one that was predicted
+        (question(4.0), (1.0, 4.0, 2.0, 9.0), "inconclusive"),
+        (question(4.0), (1.12, 0.9, 1.3, 1.25), "inconclusive"),  # includes no effect, but does not show it
+        (question(2.0, "at_least"), (9.0, 9.5, 9.2, 9.1), "reproduced"),
+        (question(1.2, "at_most"), (1.0, 1.01, 0.99, 1.02), "reproduced"),
+        (question(1.2, "at_most"), (2.0, 2.02, 1.98, 2.01), "not_reproduced"),
+        (question(0.25, null=1.0), (0.5, 0.51, 0.5, 0.49), "smaller"),
+    ],
+)
+def test_the_lattice(asked: Question, values: tuple[float, ...], verdict: VerdictName) -> None:
+    assert judge_estimate(asked, ratio(*values)).verdict == verdict
+
+
+def test_no_effect_needs_the_equivalence_band_not_just_a_wide_interval() -> None:
+    wide = judge_estimate(question(4.0), ratio(0.8, 1.25, 1.0, 1.1))
+    assert wide.verdict == "inconclusive"
+    narrow = judge_estimate(question(4.0), ratio(0.99, 1.01, 1.0, 1.005))
+    assert narrow.verdict == "not_reproduced" and "practically no effect" in narrow.reason
+
+
+def test_an_inconclusive_verdict_says_how_many_more_pairs() -> None:
+    found = judge_estimate(question(1.5, "at_most"), ratio(1.0, 1.2, 1.7))
+    assert found.verdict == "inconclusive" and found.more_pairs is not None and 1 <= found.more_pairs <= 20
+    hopeless = judge_estimate(question(1.0, "at_most", tolerance=0.0001), ratio(0.5, 2.0, 1.0))
+    assert hopeless.more_pairs is None
+
+
+def test_one_pair_decides_a_count_and_never_a_time() -> None:
+    assert (
+        judge_estimate(Question(4.0, "about", 0.1, None, "count"), statistics.of_values([4.0])).verdict == "reproduced"
+    )
+    assert judge_estimate(question(4.0), ratio(4.0)).verdict == "inconclusive"
+
+
+def test_a_law_must_hold_in_every_trial() -> None:
+    law = Question(400.0, "about", 0.0, None, "count")
+    assert judge_estimate(law, statistics.of_values([400.0, 400.0])).verdict == "reproduced"
+    assert judge_estimate(law, statistics.of_values([400.0, 401.0])).verdict == "not_reproduced"
+    with_null = replace(law, null=100.0)
+    assert judge_estimate(with_null, statistics.of_values([300.0, 320.0])).verdict == "smaller"
+    assert judge_estimate(with_null, statistics.of_values([90.0, 99.0])).verdict == "reversed"
+    assert judge_estimate(with_null, statistics.of_values([100.0, 100.0])).verdict == "not_reproduced"
+
+
+def test_a_bound_on_a_time_is_a_law_too() -> None:
+    bound = Question(0.1, "at_least", 0.0, None, "inside")
+    wild = statistics.of_ratios([0.105, 0.72, 0.93])  # its interval reaches far below the bound, no trial does
+    assert judge_estimate(bound, wild).verdict == "reproduced"
+    assert judge_estimate(bound, statistics.of_ratios([0.09, 0.72, 0.93])).verdict == "not_reproduced"
+
+
+def test_the_robust_twin_can_only_make_it_inconclusive() -> None:
+    steady = ratio(4.0, 4.01, 3.99, 4.0, 4.02, 3.98, 4.0, 4.0)
+    assert judge_estimate(question(4.0), steady).verdict == "reproduced"
+    contradicted = judge_estimate(question(4.0), replace(steady, robust_low=2.0, robust_high=2.1))
+    assert contradicted.verdict == "inconclusive" and "robust twin smaller" in contradicted.reason
+    cannot_tell = replace(steady, robust_low=3.0, robust_high=4.2)  # a little wider by nature: no contradiction
+    assert judge_estimate(question(4.0), cannot_tell).verdict == "reproduced"
+
+
+def test_the_worst_part_speaks_for_the_whole_and_nothing_is_never_a_pass() -> None:
+    assert worst(["reproduced", "smaller", "invalid"]) == "invalid"
+    assert worst(["reproduced", "smaller"]) == "smaller"
+    assert worst([]) == "inconclusive"
+
+
+def claim_verdict(kind: str, verdict: VerdictName) -> ClaimVerdict:
+    return ClaimVerdict(kind, kind, "", "", "", "", "", "about", 0.1, verdict, "one", (), False)
+
+
+def test_harm_without_its_mechanism_is_a_symptom_only() -> None:
+    harm, fix = claim_verdict("harm", "reproduced"), claim_verdict("fix", "reproduced")
+    assert gotcha_verdict([harm, claim_verdict("mechanism", "not_reproduced"), fix]) == "symptom_only"
+    assert gotcha_verdict([harm, claim_verdict("mechanism", "reproduced"), fix]) == "reproduced"
+    no_harm = claim_verdict("harm", "not_reproduced")
+    assert gotcha_verdict([no_harm, claim_verdict("mechanism", "not_reproduced")]) == "not_reproduced"
+
+
+# ---------------------------------------------------------------- from trials
+
+
+def trial(variant: str, pair: int, **values: "float | Refusal") -> TrialFacts:
+    record = TrialRecord(
+        "event_loop/example", CONDITION.key, pair, variant, pair, "ok", load_started_ns=0, load_ended_ns=2 * 10**9
+    )
+    return TrialFacts(record, f"{pair}-{variant}", values, requests=100)
+
+
+def case(claim: Claim, trials: list[TrialFacts], gates: tuple[GateResult, ...] = ()) -> tuple[Case, GotchaPlan]:
+    plan = gotcha_plan(claim, conditions=(CONDITION,))
+    return Case(
+        plan, RunPlan("r", "full", 1, "now", (plan,), (), 3), None, {CONDITION.key: trials}, {CONDITION.key: gates}
+    ), plan
+
+
+def slower(**more: float) -> Claim:
+    return Claim(
+        "slower",
+        "harm",
+        "s",
+        "naive.latency_p50_s / correct.latency_p50_s",
+        lambda c: 2.0,
+        formula="2",
+        source="x",
+        null=1.0,
+    )
+
+
+def pairs(naive: tuple[float, ...], correct: tuple[float, ...], metric: str = "latency_p50_s") -> list[TrialFacts]:
+    found = [trial("naive", k, **{metric: v}) for k, v in enumerate(naive)]
+    return found + [trial("correct", k, **{metric: v}) for k, v in enumerate(correct)]
+
+
+def test_arms_are_compared_pair_by_pair() -> None:
+    # The machine is three times slower in the second pair; the ratio is not.
+    a_case, plan = case(slower(), pairs((0.2, 0.6, 0.21), (0.1, 0.3, 0.105)))
+    verdict = judge_claim(a_case, plan.claims[0])
+    assert verdict.verdict == "reproduced" and verdict.at_headline.measured is not None
+    assert verdict.at_headline.measured.values == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_a_pair_with_a_missing_arm_is_left_out() -> None:
+    a_case, plan = case(slower(), pairs((0.2, 0.2, 0.2), (0.1, 0.1)))
+    assert judge_claim(a_case, plan.claims[0]).at_headline.pairs == 2
+
+
+def test_a_failed_gate_makes_a_time_invalid_and_leaves_a_count_alone() -> None:
+    gate = GateResult("G1", CONDITION.key, False, 0.02, 0.001, "p99 lag 20 ms", "Give the generator a core.")
+    a_case, plan = case(slower(), pairs((0.2, 0.2, 0.2), (0.1, 0.1, 0.1)), (gate,))
+    verdict = judge_claim(a_case, plan.claims[0])
+    assert verdict.verdict == "invalid" and "G1" in verdict.at_headline.reason and "core" in verdict.at_headline.reason
+    counted = Claim("c", "harm", "s", "naive.requests_ok", lambda c: 4.0, formula="4", source="x", tolerance=0.0)
+    a_case, plan = case(counted, [trial("naive", 0, requests_ok=4.0)], (gate,))
+    assert judge_claim(a_case, plan.claims[0]).verdict == "reproduced"
+
+
+def test_no_data_is_inconclusive_and_says_why() -> None:
+    a_case, plan = case(slower(), [])
+    verdict = judge_claim(a_case, plan.claims[0])
+    assert verdict.verdict == "inconclusive" and "no data" in verdict.at_headline.reason
+    refused = [trial("naive", 0, latency_p50_s=Refusal("p50 needs 6 answers")), trial("correct", 0, latency_p50_s=0.1)]
+    a_case, plan = case(slower(), refused)
+    assert "p50 needs 6 answers" in judge_claim(a_case, plan.claims[0]).at_headline.reason
+
+
+def test_a_crash_in_the_rules_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("analysis.judge.judge_estimate", broken)
+    a_case, plan = case(slower(), pairs((0.2, 0.2), (0.1, 0.1)))
+    verdict = judge_claim(a_case, plan.claims[0])
+    assert verdict.verdict == "inconclusive" and "analysis crashed: ZeroDivisionError" in verdict.at_headline.reason
+
+
+def test_what_a_clock_measured_never_has_an_interval_below_zero() -> None:
+    expression = MetricExpression.parse("naive.loop_lag_max_s")
+    estimate, _ = estimate_of(
+        [trial("naive", k, loop_lag_max_s=v) for k, v in enumerate((0.1, 0.7, 0.9))], expression, None
+    )
+    assert estimate is not None and is_logarithmic(expression)
+    assert estimate.low is not None and 0 < estimate.low < estimate.value < (estimate.high or 0)
+    assert estimate.value == pytest.approx(math.exp(sum(math.log(v) for v in (0.1, 0.7, 0.9)) / 3))
+
+
+def test_a_law_is_shown_from_the_least_to_the_most() -> None:
+    claim = Claim(
+        "c",
+        "mechanism",
+        "s",
+        "naive.requests_ok",
+        lambda c: 100.0,
+        formula="L",
+        source="x",
+        tolerance=0.0,
+        relation="at_least",
+    )
+    a_case, plan = case(claim, [trial("naive", 0, requests_ok=298.0), trial("naive", 1, requests_ok=354.0)])
+    measured = judge_claim(a_case, plan.claims[0]).at_headline.measured
+    assert measured is not None and (measured.low, measured.high) == (298.0, 354.0)
