@@ -170,7 +170,9 @@ def of_share(values: Sequence[float], trials: int, null: float | None = None) ->
     return estimate
 
 
-def interval(estimate: Estimate, level: float, *, logarithmic: bool, robust: bool = False) -> tuple[float, float] | None:
+def interval(
+    estimate: Estimate, level: float, *, logarithmic: bool, robust: bool = False
+) -> tuple[float, float] | None:
     """The interval of an estimate's values at another level, on the scale that the estimate was made on."""
     make = signed_rank_interval if robust else t_interval
     if logarithmic and min(estimate.values) > 0:

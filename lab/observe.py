@@ -68,6 +68,11 @@ class _Tree:
     rss_peak: int = 0
     threads_peak: int = 0
 
+    @property
+    def used_ns(self) -> int:
+        """CPU time since the start, of processes that are gone too."""
+        return sum(self.last[pid] - self.first[pid] for pid in self.last)
+
 
 class TreeWatch:
     """What named process trees use between ``start`` and ``stop``.  ``roots`` gives the root pids when asked (they may change)."""
@@ -75,8 +80,11 @@ class TreeWatch:
     def __init__(self, roots: Mapping[str, Callable[[], Iterable[int]]]) -> None:
         self._roots = roots
         self._trees = {name: _Tree() for name in roots}
+        self.series: list[tuple[int, ...]] = []
+        """Rows of (monotonic ns, CPU ns since ``start`` of each tree in the order of ``roots``), one a reading."""
 
     def _read(self, *, starting: bool) -> None:
+        at_ns = time.monotonic_ns()
         for name, roots in self._roots.items():
             tree = self._trees[name]
             rss = threads = 0
@@ -92,6 +100,7 @@ class TreeWatch:
                     rss, threads = rss + more_rss, threads + more_threads
             tree.rss_peak = max(tree.rss_peak, rss)
             tree.threads_peak = max(tree.threads_peak, threads)
+        self.series.append((at_ns, *(tree.used_ns for tree in self._trees.values())))
 
     def start(self) -> None:
         """Take the baseline."""
@@ -106,8 +115,7 @@ class TreeWatch:
         self._read(starting=False)
         return {
             name: ProcessUse(
-                cpu_ns=sum(tree.last[pid] - tree.first[pid] for pid in tree.last),
-                rss_peak_bytes=tree.rss_peak, processes=len(tree.last), threads_peak=tree.threads_peak,
+                cpu_ns=tree.used_ns, rss_peak_bytes=tree.rss_peak, processes=len(tree.last), threads_peak=tree.threads_peak,
             )
             for name, tree in self._trees.items()
         }  # fmt: skip

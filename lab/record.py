@@ -92,7 +92,8 @@ class TrialRecord:
 
     ``activity`` holds the peaks of pg_stat_activity by state while the load ran, ``activity_series`` rows of
     (monotonic ns, total, active, idle, idle in transaction); ``tables`` rows read per table once the server had stopped;
-    ``redis_commands`` calls per command; ``observed`` counts that the user class kept.
+    ``redis_commands`` calls per command; ``cpu_series`` rows of
+    (monotonic ns, CPU ns so far of each tree in the order of ``processes``); ``observed`` counts that the user class kept.
     """
 
     gotcha: str
@@ -121,6 +122,7 @@ class TrialRecord:
     redis_commands: Mapping[str, int] = field(default_factory=dict)
     redis_memory_bytes: int = 0
     processes: Mapping[str, ProcessUse] = field(default_factory=dict)
+    cpu_series: tuple[tuple[int, ...], ...] = ()
     plans: tuple[PlanSeen, ...] = ()
     events: tuple[EventSeen, ...] = ()
     generator: GeneratorSeen | None = None

@@ -61,6 +61,7 @@ class Reads:
     redis_commands: Mapping[str, int] = field(default_factory=dict)
     redis_memory: int = 0
     processes: Mapping[str, ProcessUse] = field(default_factory=dict)
+    cpu_series: list[tuple[int, ...]] = field(default_factory=list)
     plans: tuple[PlanSeen, ...] = ()
     final: dict[str, float] = field(default_factory=dict)
     tables: Mapping[str, int] = field(default_factory=dict)
@@ -197,6 +198,7 @@ class RealExecutor:
             problems = [poller.stop() for poller in pollers if poller.started]
             stage.stop_events()
         reads.processes = watch.stop()
+        reads.cpu_series = watch.series
         reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
@@ -262,6 +264,7 @@ class RealExecutor:
             observed=measured.observed, final_reads=reads.final, probes=tuple(reads.probes), statements=reads.statements,
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
+            cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
             versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
         )  # fmt: skip

@@ -234,7 +234,12 @@ def test_a_good_load_passes_every_gate_that_applies(tmp_path: Path) -> None:
     plan = make_plan("r", "now", (gotcha_plan(conditions=(condition,)),), "quick", 1, None)
     folder = new_run(tmp_path, "r")
     folder.write_plan(plan)
-    run_trials(plan, folder, FakeExecutor({"naive": 500.0, "correct": 500.0}, {"naive": 0.02, "correct": 0.02}), lambda *_: None)
+    run_trials(
+        plan,
+        folder,
+        FakeExecutor({"naive": 500.0, "correct": 500.0}, {"naive": 0.02, "correct": 0.02}),
+        lambda *_: None,
+    )
     gotcha = plan.gotchas[0]
     trials = [reduce_trial(open_trial(one), gotcha, condition, WANTED) for one in folder.trials(gotcha.slug)]
     results = check_gates(Cell(condition, trials, ceiling_rps=50_000.0))
