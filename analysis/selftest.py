@@ -2,6 +2,7 @@
 
 format_version history of selftest.json
     1  first
+    2  M/D/1 knows what lies beside the queue; the wrapper's cost
 """
 
 import math
@@ -17,7 +18,7 @@ from analysis.frames import OK, Trial, open_trial
 from analysis.gates import Cell, check_gates
 from lab.model import RunPlan
 from lab.selftest.apps import SERVICE_S
-from lab.selftest.plan import LOADS, LOW_LOAD, SATURATED, SLOWED
+from lab.selftest.plan import LOADS, LOW_LOAD, SATURATED, SLOWED, WRAPPER_ARMS
 from lab.store import RunFolder
 
 EXPERIMENT_PAIRS = 3
@@ -147,7 +148,29 @@ def figures(run: RunFolder) -> dict[str, Any]:
     stall = {trial.record.condition: trial for trial in by_part["stall"]}
     return {
         "pairs": pairs_figures(medians), "queue": queue_figures(queue), "stall": stall_figures(stall["open"], stall["closed"]),
-        "throttled": throttled_figures(plan, by_part["throttled"]),
+        "wrapper": wrapper_figures(by_part["wrapper"]), "throttled": throttled_figures(plan, by_part["throttled"]),
+    }  # fmt: skip
+
+
+def wrapper_figures(trials: Sequence[Trial]) -> dict[str, Any]:
+    """What the lab's own wrapper costs: the same app with it and without, as paired ratios and in CPU seconds a request."""
+    times: dict[int, dict[str, float]] = {}
+    cpu: dict[int, dict[str, float]] = {}
+    for trial in trials:
+        answered = int(np.count_nonzero(trial.column("outcome") <= 1))
+        if trial.record.status == "ok" and answered:
+            times.setdefault(trial.record.pair, {})[trial.record.variant] = float(np.median(times_s(trial)))
+            cpu.setdefault(trial.record.pair, {})[trial.record.variant] = (
+                trial.record.processes["server"].cpu_ns / 1e9 / answered
+            )
+    on, off = WRAPPER_ARMS
+    whole = [pair for pair, arms in sorted(times.items()) if len(arms) == 2]
+    latency = statistics.of_ratios([times[pair][on] / times[pair][off] for pair in whole])
+    spent = statistics.of_values([cpu[pair][on] - cpu[pair][off] for pair in whole])
+    return {
+        "pairs": len(whole), "latency_ratio": latency.value, "latency_interval": [latency.low, latency.high],
+        "cpu_s_per_request": spent.value, "cpu_interval_s": [spent.low, spent.high],
+        "bare_cpu_s_per_request": float(np.mean([cpu[pair][off] for pair in whole])),
     }  # fmt: skip
 
 
@@ -230,6 +253,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     )
     text.append(f"(f) generator: {ceiling['lab_rps']:,.0f}/s a core, FastHttpUser {ceiling['fast_http_user_rps']:,.0f}/s "
                 f"({ceiling['times_fast_http_user']:.1f} x){wrk}")  # fmt: skip
+    wrapper = found["wrapper"]
+    text.append(
+        f"    the lab's wrapper: {wrapper['cpu_s_per_request'] * 1e6:+.0f} us CPU a request beside {wrapper['bare_cpu_s_per_request'] * 1e6:.0f} "
+        f"without it, median time x {wrapper['latency_ratio']:.3f} [{wrapper['latency_interval'][0]:.3f}, {wrapper['latency_interval'][1]:.3f}]"
+    )
     return [*text, found["can_see"]]
 
 

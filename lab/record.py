@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FORMAT_VERSION = 1
-SELFTEST_VERSION = 2  # of selftest.json; 2: the M/D/1 comparison knows what lies beside the queue
+SELFTEST_VERSION = 2  # of selftest.json; its history stands in analysis.selftest
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Raw ASGI apps whose behaviour is known: what the lab says about them is what the lab is worth.
 
 ``work`` burns a fixed number of loop iterations; ``work_5``, ``work_10`` and ``work_20`` burn 5, 10 and 20 % more; ``work_again`` is ``work``
-under another name.  ``serial`` holds the event loop for SERVICE_S a request: one server, constant service time, an M/D/1 queue under
-Poisson arrivals.  ``stalled`` answers at once, but its loop stands still for STALL_S in every PERIOD_S.
+under another name.  ``light`` does nothing; ``light_bare`` is the same app, run without the lab's wrapper.  ``serial`` holds the event
+loop for SERVICE_S a request: one server, constant service time, an M/D/1 queue under Poisson arrivals.  ``stalled`` answers at once, but
+its loop stands still for STALL_S in every PERIOD_S.
 """
 
 import time
@@ -62,5 +63,7 @@ work_again = _app(_burn(ITERATIONS))
 work_5 = _app(_burn(round(ITERATIONS * 1.05)))
 work_10 = _app(_burn(round(ITERATIONS * 1.10)))
 work_20 = _app(_burn(round(ITERATIONS * 1.20)))
+light = _app(_burn(0))
+light_bare = _app(_burn(0))
 serial = _app(_serve)
 stalled = _app(_stall)

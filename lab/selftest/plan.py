@@ -11,7 +11,10 @@ LOW_LOAD = 0.05
 SATURATED = 1.0
 STALL_RATE = 200.0
 THROTTLED_RATE = 500.0
-QUICK_PAIRS, FULL_PAIRS = 8, 24
+BARE = "light_bare"
+WRAPPER_ARMS = ("light", BARE)
+PAIRS = {"pairs": (8, 24), "wrapper": (4, 12)}
+"""Pairs of the parts that compare arms: quick and full; the other parts run once."""
 
 
 def _gotcha(name: str, variants: tuple[str, ...], conditions: tuple[Condition, ...]) -> GotchaPlan:
@@ -39,6 +42,7 @@ def gotchas(full: bool) -> tuple[GotchaPlan, ...]:
     stall_s = 20.0 if full else 10.0
     return (
         _gotcha("pairs", WORK_ARMS, (Condition("one user", ClosedLoad(1), duration_s=1.0, warmup_s=0.2, user="Reader"),)),
+        _gotcha("wrapper", WRAPPER_ARMS, (Condition("one user", ClosedLoad(1), duration_s=0.8, warmup_s=0.2, user="Reader"),)),
         _gotcha("queue", ("serial",), tuple(queue)),
         _gotcha("stall", ("stalled",), (
             Condition("open", OpenLoad(STALL_RATE, connections=200), duration_s=stall_s, user="Reader"),
@@ -54,12 +58,11 @@ def gotchas(full: bool) -> tuple[GotchaPlan, ...]:
 def make_selftest_plan(run: str, created_at: str, seed: int, full: bool) -> RunPlan:
     """All trials of the self-test; the pairs' arms in an order that every other pair reverses."""
     plans = gotchas(full)
-    pairs = FULL_PAIRS if full else QUICK_PAIRS
     trials = []
     for plan in plans:
         for condition in plan.conditions:
-            for pair in range(pairs if plan.name == "pairs" else 1):
+            for pair in range(PAIRS.get(plan.name, (1, 1))[full]):
                 arms = plan.variants if pair % 2 == 0 else plan.variants[::-1]
                 shared = trial_seed(seed, plan.slug, condition.key, pair)
                 trials += [TrialPlan(plan.slug, condition.key, pair, arm, shared) for arm in arms]
-    return RunPlan(run, "full" if full else "quick", seed, created_at, plans, tuple(trials), pairs)
+    return RunPlan(run, "full" if full else "quick", seed, created_at, plans, tuple(trials), PAIRS["pairs"][full])
