@@ -149,6 +149,58 @@ def _measure(request: Any, as_json: bool) -> None:
 
 
 @app.command()
+def compare(
+    gotchas: Annotated[
+        list[str] | None, typer.Argument(help="Names, with dashes or underscores, or unique prefixes.")
+    ] = None,
+    topic: Topic = "",
+    part: Part = 0,
+    everything: Annotated[bool, typer.Option("--all", help="Every gotcha.")] = False,
+    workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
+    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn, granian; with commas.")] = "uvicorn",
+    loop: Annotated[str, typer.Option(help="uvloop, asyncio; with commas.")] = "uvloop",
+    pairs: Pairs = None,
+    seed: Seed = DEFAULT_SEED,
+    services: Services = "embedded",
+    results: Results = DEFAULT_RESULTS,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do more workers fix it?  The headline condition under a grid of servers, and one word for each gotcha."""
+    from analysis.finish import finish_comparison
+    from analysis.gates import disturbed
+    from lab.session import Request, configured_servers, measure
+
+    catalog = Catalog()
+    slugs = _selected(catalog, gotchas or [], topic, part, everything)
+    grid = configured_servers(_numbers(workers), _words(server), _words(loop))
+    session = measure(
+        Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True), disturbed
+    )
+    finished = finish_comparison(session.folder)
+    if as_json:
+        out(finished.document)
+    else:
+        say(finished.table)
+        say(f"Report: {finished.report}")
+    if session.interrupted:
+        note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    raise typer.Exit(finished.exit_code)
+
+
+def _words(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    numbers = [int(one) if one.isdigit() else 0 for one in _words(text)]
+    if not numbers or min(numbers) < 1:
+        raise UsageError(f"{text!r} is not a list of worker counts", "For example `--workers 1,2,4`.")
+    return numbers
+
+
+@app.command()
 def verdict(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
     results: Results = DEFAULT_RESULTS,
@@ -164,6 +216,39 @@ def verdict(
     else:
         say(finished.table)
     raise typer.Exit(finished.exit_code)
+
+
+@app.command()
+def diff(
+    run_a: Annotated[str, typer.Argument(help="The run before: its id, a prefix of it, or its folder.")],
+    run_b: Annotated[str, typer.Argument(help="The run after; the newest by default.")] = "",
+    fail_on: Annotated[
+        str,
+        typer.Option(help="verdict (one got worse), figure (one moved), environment; with commas. Exit code 1 then."),
+    ] = "",
+    markdown: Annotated[Path | None, typer.Option(help="Write a comment for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML for a CI server.")] = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs claim by claim: an upgrade, another machine, a fix."""
+    from analysis import exports
+    from analysis.diff import FAIL_ON, compare_runs, document
+    from lab.store import find_run, write_bytes
+
+    gate = _words(fail_on)
+    if unknown := [one for one in gate if one not in FAIL_ON]:
+        raise UsageError(f"--fail-on {unknown[0]}", f"Choose from {', '.join(FAIL_ON)}.")
+    found = compare_runs(find_run(results, run_a), find_run(results, run_b))
+    if markdown:
+        write_bytes(markdown, exports.markdown(found, gate).encode())
+    if junit:
+        write_bytes(junit, exports.junit(found, gate))
+    if as_json:
+        out(document(found))
+    else:
+        say(exports.table(found))
+    raise typer.Exit(1 if found.fails(gate) else 0)
 
 
 @app.command()
@@ -259,11 +344,12 @@ def selftest(
     found = {**analysis.figures(folder), "ceiling": analysis.ceiling_figures(rates)}
     found = {"format_version": SELFTEST_VERSION, "run": folder.name, "created_at": folder.plan.created_at, "mode": folder.plan.mode,
              **found, "can_see": analysis.can_see(found), "ok": analysis.passed(found)}  # fmt: skip
+    found["lines"] = analysis.lines(found)
     write_bytes(folder.path / "selftest.json", json.dumps(found, indent=1).encode())
     if as_json:
         out(found)
     else:
-        say("\n".join(analysis.lines(found)))
+        say("\n".join(found["lines"]))
     raise typer.Exit(0 if found["ok"] else 2)
 
 

@@ -1,5 +1,6 @@
 """From trials on disk to what a person reads: verdicts, the report, a table and one JSON document."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from analysis.judge import judge_run, write_verdicts
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from lab.codec import to_dict
-from lab.store import ROOT, RunFolder, newest_selftest
+from lab.store import ROOT, RunFolder, newest_selftest, write_bytes
 
 EXIT = {
     "reproduced": 0, "smaller": 1, "symptom_only": 1, "not_reproduced": 1, "reversed": 1, "inconclusive": 2, "invalid": 2,
@@ -116,3 +117,17 @@ def finish(run: RunFolder) -> Finished:
     found = newest_selftest(run.path.parent)
     index = build_report(run.path, ROOT, selftest=for_report(found) if found else None)
     return Finished(finished.run, finished.document, finished.table, index, finished.exit_code)
+
+
+def finish_comparison(run: RunFolder) -> Finished:
+    """Judge a grid run, build its pages and the page of the comparison; 0 where every server got a word, else 2.  Raises StoreError."""
+    from analysis import compare
+    from analysis.report.comparison import build_comparison
+
+    built = finish(run)
+    comparisons = [compare.compare_gotcha(run, plan) for plan in run.plan.gotchas]
+    page = build_comparison(run, ROOT, comparisons, built.report.parent)
+    document = dict(compare.document(run.name, comparisons))
+    write_bytes(run.derived / "compare.json", json.dumps(document, indent=1).encode())
+    code = 0 if all(compare.is_known(one) for one in comparisons) else 2
+    return Finished(run.name, document, compare.table(comparisons), page, code)

@@ -81,7 +81,8 @@ def _reduced(folder: FolderLike | Trial, plan: GotchaPlan, conditions: Mapping[s
     return TrialFacts(replace(record, status="failed", reason=reason), trial.name, {})
 
 
-def _collect(run: RunLike, plan: GotchaPlan) -> dict[str, list[TrialFacts]]:
+def collect(run: RunLike, plan: GotchaPlan) -> dict[str, list[TrialFacts]]:
+    """The reduced trials of a gotcha by condition, failed ones too."""
     conditions = {condition.key: condition for condition in plan.conditions}
     facts: dict[str, list[TrialFacts]] = {key: [] for key in conditions}
     for folder in run.trials(plan.slug):
@@ -279,7 +280,7 @@ def judge_gotcha(
     run: RunLike, plan: GotchaPlan, environment: Environment | None, ceiling_rps: float | None
 ) -> GotchaVerdict:
     """One gotcha of a run."""
-    facts = _collect(run, plan)
+    facts = collect(run, plan)
     case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps))
     claims = tuple(judge_claim(case, claim) for claim in plan.claims)
     every = [trial for trials in facts.values() for trial in trials]

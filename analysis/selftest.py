@@ -75,7 +75,7 @@ def pairs_figures(medians: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         found, of = detected_share(slowed, EXPERIMENT_PAIRS)
         estimate = statistics.of_ratios([math.exp(value) for value in slowed])
         planted[f"{effect:.0%}"] = {
-            "detected_share": found / of, "subsets": of, "measured": estimate.value - 1,
+            "detected_share": found / of, "subsets": of, "detected_by_all": statistics.excludes(estimate, 1.0), "measured": estimate.value - 1,
             "interval": [None if side is None else side - 1 for side in (estimate.low, estimate.high)],
         }  # fmt: skip
     return {
@@ -227,7 +227,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
     for effect, row in pairs["planted"].items():
         text.append(
-            f"(b) planted {effect}: measured {row['measured']:+.1%}, detected in {row['detected_share']:.0%} of experiments"
+            f"(b) planted {effect}: measured {row['measured']:+.1%}, detected in {row['detected_share']:.0%} of experiments "
+            f"of {EXPERIMENT_PAIRS} pairs, {'detected' if row['detected_by_all'] else 'not detected'} by all {pairs['pairs']} pairs"
         )
     text.append(
         f"    smallest effect with {PLANNED_PAIRS} pairs: {pairs['smallest_effect']:.1%} (A/A spread {pairs['aa_log_sd']:.2%})"
@@ -262,8 +263,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def for_report(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored self-test as the report shows it: when, the one line, and a row per part."""
-    texts = lines(found)
+    """The stored self-test as the report shows it: when, the one line, and a row per part, in the words in which it was stored."""
+    texts = found.get("lines", [])
     names = {"(a)": "pairs", "(b)": "pairs", "(c)": "queue", "(d)": "stall", "(e)": "throttled", "(f)": "ceiling"}
     checks = [
         {"name": text[:3], "passed": found[names[text[:3]]].get("ok"), "figure": "", "detail": text[4:]}

@@ -38,8 +38,9 @@ def queue_rows(count: int, seed: int) -> NDArray[np.int64]:
     dispatched = planned + draw.integers(20_000, 120_000, count)
     sent = dispatched + draw.integers(5_000, 20_000, count)
     done = sent + (took * 1e9).astype(np.int64)
-    columns: dict[str, object] = {"planned_ns": planned, "dispatched_ns": dispatched, "sent_ns": sent, "first_byte_ns": done - 15_000, "done_ns": done,
-               "status": 200, "bytes": draw.integers(200, 900, count), "level": -1, "pid": 4242, "reused": 1}  # fmt: skip
+    columns: dict[str, object] = {
+               "planned_ns": planned, "dispatched_ns": dispatched, "sent_ns": sent, "first_byte_ns": done - 15_000,
+               "done_ns": done, "status": 200, "bytes": draw.integers(200, 900, count), "level": -1, "pid": 4242, "reused": 1}  # fmt: skip
     for name, values in columns.items():
         rows[:, SAMPLE_COLUMNS.index(name)] = np.asarray(values)
     return rows

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from lab.codec import to_dict
-from lab.model import Claim, ClaimPlan, Condition, GotchaPlan, MetricExpression, Scenario, Server
+from lab.model import Chart, Claim, ClaimPlan, Condition, GotchaPlan, MetricExpression, Scenario, Server
 
 FORMAT_VERSION = 1
 
@@ -44,11 +44,12 @@ def load_scenario(path: Path) -> Scenario:
 
 
 def under_servers(condition: Condition, servers: Sequence[Server]) -> Iterable[Condition]:
-    """The condition under each of the given servers, told apart by label and by the parameters ``workers`` and ``server``."""
+    """The condition under each of the given servers, on one trace, told apart by label and by the parameters ``workers`` and ``server``."""
     for server in servers:
         params = {**condition.params, "workers": server.workers, "server": server.kind, "loop": server.loop}
         name = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
-        yield replace(condition, server=server, params=params, label=f"{condition.label} on {name}")
+        label = f"{condition.label} on {name}"
+        yield replace(condition, server=server, params=params, label=label, trace=condition.trace or condition.key)
 
 
 def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:
@@ -101,11 +102,20 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
             if not servers:  # with the controls left out some claims have nothing to speak of
                 raise
     same = {field.name: getattr(scenario, field.name) for field in fields(Scenario)
-            if field.name not in ("conditions", "claims")}  # fmt: skip
+            if field.name not in ("conditions", "claims", "charts")}  # fmt: skip
+    charts = tuple(replace(chart, conditions=_now_called(chart, scenario, conditions)) for chart in scenario.charts)
     return GotchaPlan(
-        **same, slug=slug, variants=variants_in(target), conditions=conditions, claims=tuple(claims),
+        **same, charts=charts, slug=slug, variants=variants_in(target), conditions=conditions, claims=tuple(claims),
         content_hash=content_hash([path, *(one for one in target.iterdir() if one.is_file())]),
     )  # fmt: skip
+
+
+def _now_called(chart: Chart, scenario: Scenario, conditions: Sequence[Condition]) -> tuple[str, ...]:
+    """The labels that a chart's conditions have under other servers."""
+    keys = {one.key for one in scenario.conditions if one.label in chart.conditions}
+    known = {one.label for one in scenario.conditions}
+    unknown = [label for label in chart.conditions if label not in known]
+    return tuple(unknown) + tuple(one.label for one in conditions if (one.trace or one.key) in keys)
 
 
 def describe(root: Path, only: Sequence[str] = (), servers: Sequence[Server] = ()) -> dict[str, Any]:

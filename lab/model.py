@@ -85,7 +85,8 @@ class Condition:
     """One cell of a sweep: load shape x server configuration x target parameters.
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
-    ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).
+    ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
+    ``trace`` (else each its own) replay the same arrivals and parameters.
     """
 
     label: str
@@ -109,6 +110,7 @@ class Condition:
     control: bool = False
     forced: bool = False
     drain_s: float = 10.0
+    trace: str = ""
 
     @property
     def workers(self) -> int:

@@ -20,7 +20,7 @@ def pairs_of(condition: Condition, gotcha: GotchaPlan, mode: str, override: int 
 
 
 def trial_seed(seed: int, slug: str, condition: str, pair: int) -> int:
-    """The seed that all arms of a pair share: the same arrivals and the same request parameters."""
+    """The seed that all arms of a pair share (and all conditions of one trace): the same arrivals and the same request parameters."""
     return random.Random(f"{seed}/{slug}/{condition}/{pair}").getrandbits(48)
 
 
@@ -43,7 +43,7 @@ def trials_of(gotcha: GotchaPlan, mode: str, seed: int, override: int | None) ->
                 order = orders[key]
             else:
                 order = orders[key][::-1]
-            shared = trial_seed(seed, gotcha.slug, key, pair)
+            shared = trial_seed(seed, gotcha.slug, condition.trace or key, pair)
             trials += [TrialPlan(gotcha.slug, key, pair, variant, shared) for variant in order]
     return trials
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from lab.catalog import Catalog
 from lab.environment import capture
 from lab.errors import UsageError
+from lab.grid import as_grid
 from lab.model import HttpKind, LoopKind, RunPlan, Server, ServerKind
 from lab.plan import make_plan
 from lab.record import TrialRecord
@@ -23,7 +24,10 @@ from lab.trial import RealExecutor
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.  ``servers`` empty means each condition's own server; ``processes`` are those of the generator."""
+    """What the user asked for.  ``servers`` empty means each condition's own server; ``processes`` are those of the generator.
+
+    ``grid`` runs the headline condition alone, naive and correct, under each of the servers (compare).
+    """
 
     catalog: Catalog
     slugs: tuple[str, ...]
@@ -35,6 +39,7 @@ class Request:
     results: Path
     quiet: bool
     processes: int = 1
+    grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ def measure(request: Request, disturbed: Callable[[TrialRecord], str]) -> Sessio
     ``disturbed`` says why a trial's pair must be done again, or nothing.  Raises UsageError, ServiceError, StoreError.
     """
     gotchas = request.catalog.plans(request.slugs, request.servers)
+    if request.grid:
+        gotchas = tuple(
+            as_grid(base, spread) for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
+        )
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
     folder = new_run(request.results, label)
     created = datetime.now(UTC).isoformat(timespec="seconds")

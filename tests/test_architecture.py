@@ -67,6 +67,7 @@ def test_analysis_starts_nothing(path: Path) -> None:
         "lab.model",
         "lab.record",
         "lab.codec",
+        "lab.grid",
         "lab.errors",
         "lab.store",
         "lab.locate",

@@ -38,12 +38,12 @@ def queue(rho: float, service_s: float, seed: int = 3, count: int = 60_000) -> T
     arrivals = np.cumsum(draw.exponential(SERVICE_S / rho, count))
     steps = service_s - np.diff(arrivals)
     walk = np.concatenate([[0.0], np.cumsum(steps)])
-    took = walk - np.minimum.accumulate(walk) + service_s + BESIDE_S
-    return trial("serial", arrivals, took)
+    took = np.asarray(walk - np.minimum.accumulate(walk) + service_s + BESIDE_S)
+    return trial("serial", arrivals.astype(np.float64), took)
 
 
 def saturated() -> Trial:
-    finished = np.arange(1, 2001) * SERVICE_S
+    finished = np.linspace(SERVICE_S, 2000 * SERVICE_S, 2000)
     return trial("serial", finished - 8 * SERVICE_S + 8 * SERVICE_S, np.full(2000, 8 * SERVICE_S))
 
 

@@ -48,14 +48,15 @@ def page_name(slug: str) -> str:
     return f"gotchas/{slug.replace('/', '.')}.html"
 
 
-def _templates() -> Templates:
-    templates = Templates(
+def templates() -> Templates:
+    """The pages' templates with their filters; everything is escaped."""
+    found = Templates(
         loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    templates.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures)
-    templates.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead)
-    return templates
+    found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures)
+    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead)
+    return found
 
 
 def _load(run_path: Path) -> tuple[RunFolder, RunVerdicts, Environment | None]:
@@ -65,6 +66,13 @@ def _load(run_path: Path) -> tuple[RunFolder, RunVerdicts, Environment | None]:
         raise StoreError(f"{run_path} has no verdicts", f"Judge it first: `bench.py verdict {run_path.name}`.")
     environment = run.environment if (run_path / "environment.json").is_file() else None
     return run, from_json(RunVerdicts, path.read_bytes(), str(path)), environment
+
+
+def load_site(run: RunFolder, project_root: Path, report: Path) -> Site:
+    """What a further page of a built report is made from.  Raises StoreError where the run was not judged."""
+    run, verdicts, environment = _load(run.path.resolve())
+    raw = "../" * len(report.resolve().relative_to(run.path).parts)
+    return Site(run, run.plan, environment, verdicts, project_root, raw, None)
 
 
 def build_report(
@@ -118,7 +126,7 @@ def _painted_by(old: Path | None) -> str:
 
 
 def _write(site: Site, out: Path, old: Path | None) -> None:
-    templates, painter = _templates(), painter_hash()
+    pages_of, painter = templates(), painter_hash()
     repaint = _painted_by(old) != painter
     static = out / "static"
     shutil.copytree(HERE / "static", static, ignore=shutil.ignore_patterns("__pycache__"))
@@ -131,19 +139,19 @@ def _write(site: Site, out: Path, old: Path | None) -> None:
     judged = {one.gotcha: one for one in site.verdicts.gotchas}
     for plan in site.plan.gotchas:
         if plan.slug in judged:
-            html = _gotcha_page(site, templates, plan, judged[plan.slug], out, old, repaint)
+            html = _gotcha_page(site, pages_of, plan, judged[plan.slug], out, old, repaint)
             write_bytes(out / page_name(plan.slug), html.encode())
-    write_bytes(out / "index.html", _index_page(site, templates).encode())
+    write_bytes(out / "index.html", _index_page(site, pages_of).encode())
     stamp = {"format_version": 1, "run": site.verdicts.run, "painter": painter}
     write_bytes(out / STAMP, (json.dumps(stamp, indent=1) + "\n").encode())
 
 
-def _index_page(site: Site, templates: Templates) -> str:
+def _index_page(site: Site, pages_of: Templates) -> str:
     judged = {one.gotcha: one for one in site.verdicts.gotchas}
     plans = sorted(site.plan.gotchas, key=lambda one: (words.topic_words(one.topic), one.title))
     rows = [(plan, judged[plan.slug]) for plan in plans if plan.slug in judged]
     counts = [(word, sum(v.verdict == name for _, v in rows)) for name, word in words.VERDICTS.items()]
-    return templates.get_template("index.html").render(
+    return pages_of.get_template("index.html").render(
         root="", site=site, rows=rows, counts=[(word, count) for word, count in counts if count],
         unjudged=[plan for plan in plans if plan.slug not in judged],
         source=pages.source_claims(plans, {slug: one.verdict for slug, one in judged.items()}),
@@ -162,7 +170,7 @@ def _shared_regime(verdicts: list[GotchaVerdict]) -> dict[str, str]:
 
 
 def _gotcha_page(
-    site: Site, templates: Templates, plan: GotchaPlan, verdict: GotchaVerdict, out: Path, old: Path | None, repaint: bool
+    site: Site, pages_of: Templates, plan: GotchaPlan, verdict: GotchaVerdict, out: Path, old: Path | None, repaint: bool
 ) -> str:  # fmt: skip
     labels = {c.key: c.label for c in plan.conditions}
     folders = site.run.trials(plan.slug)
@@ -171,7 +179,7 @@ def _gotcha_page(
     shown = {0, mechanism} | {i for i, one in enumerate(drawn) if one.is_forest}
     columns, conditions = pages.condition_table(verdict, plan)
     source = pages.source_claims([plan], {plan.slug: verdict.verdict})
-    return templates.get_template("gotcha.html").render(
+    return pages_of.get_template("gotcha.html").render(
         root="../", site=site, plan=plan, verdict=verdict, word=words.VERDICTS[verdict.verdict], labels=labels,
         tiles=pages.tiles(verdict, plan), claims=pages.claim_views(verdict, plan), surety=pages.surety(verdict),
         prose=prose.sections(site.root, plan.slug), code=comparisons(site.root, plan.slug, plan.variants),

@@ -97,6 +97,8 @@ def _copied(old: Path, out: Path, stem: str) -> bool:
     names = [f"{stem}.{ending}" for ending in ("svg", "png", "json")]
     if not all((old / name).is_file() for name in names):
         return False
+    if old == out:  # a further page of the same report
+        return True
     (out / stem).parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(old / name, out / name)
