@@ -14,7 +14,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from analysis.compare import Answer, Cell, Comparison
 from analysis.report.build import build_report, page_name
+from analysis.report.comparison import build_comparison
+from analysis.statistics import of_ratios
 from tests.sample_run import BLOCKED, EVIL, HOSTILE, LIMITER, Sample, build
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -25,7 +28,7 @@ SWITCHES = (
 )  # fmt: skip
 WIDTHS = (360, 1440)
 THEMES = ("light", "dark")
-PAGES = ("index.html", page_name(BLOCKED), page_name(LIMITER), page_name(EVIL))
+PAGES = ("index.html", "compare.html", page_name(BLOCKED), page_name(LIMITER), page_name(EVIL))
 WAIT_S = 10
 
 pytestmark = [
@@ -42,7 +45,23 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def site(sample: Sample) -> Path:
-    return build_report(sample.run.path, sample.root).parent
+    folder = build_report(sample.run.path, sample.root).parent
+    build_comparison(sample.run, sample.root, [compared(BLOCKED, "Blocked"), compared(EVIL, HOSTILE)], folder)
+    return folder
+
+
+def compared(slug: str, title: str) -> Comparison:
+    """A comparison with a word, a configuration that failed with hostile words, and one server."""
+    harm = [of_ratios([value, value * 1.01, value * 0.99]) for value in (9.0, 2.5)]
+    cells = (
+        Cell("uvicorn", 1, "1", 10.0, 90.0, harm[0]), Cell("uvicorn", 4, "4", 36.0, 90.0, harm[1]),
+        Cell("granian", 1, "g1", None, None, None, f"{HOSTILE} is not installed"), Cell("granian", 4, "g4", None, None, None, HOSTILE),
+    )  # fmt: skip
+    answers = (
+        Answer("uvicorn", "postpones", 1, 4, of_ratios([0.27, 0.28, 0.29])),
+        Answer("granian", "unclear", 1, 4, None),
+    )
+    return Comparison(slug, title, "throughput_rps", "requests/s", cells, answers)
 
 
 @pytest.fixture(scope="module")
