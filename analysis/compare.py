@@ -89,6 +89,15 @@ def interval(estimate: Estimate) -> str:
     return text if estimate.low == estimate.high else f"{text} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
+def span(estimate: Estimate) -> str:
+    """``[3.9, 4.1]``, or in words where there is no width."""
+    if estimate.low is None or estimate.high is None:
+        return "one pair"
+    if estimate.low == estimate.high:
+        return "the same in all pairs"
+    return f"[{number(estimate.low)}, {number(estimate.high)}]"
+
+
 def word_of(ratio: Estimate | None, left: Estimate | None, band: float) -> Word:
     """The word for a ratio of ratios; ``left`` is the harm with the most workers, ``band`` the half width of "no difference".
 
@@ -178,15 +187,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
                 lines.append(f"{head}  cannot be measured here: {cell.problem}"[:100])
                 continue
             seen = [number(value) if value is not None else "-" for value in (cell.naive, cell.correct)]
-            low, high = cell.harm.low, cell.harm.high
-            span = (
-                ""
-                if low is None or high is None
-                else "the same in all pairs"
-                if low == high
-                else f"[{number(low)}, {number(high)}]"
-            )
-            lines.append(f"{head}{seen[0]:>12}{seen[1]:>12}{number(cell.harm.value) + ' x':>9}  {span}")
+            lines.append(f"{head}{seen[0]:>12}{seen[1]:>12}{number(cell.harm.value) + ' x':>9}  {span(cell.harm)}")
         lines += [f"  {one.sentence(answer)}" for answer in one.answers]
         lines.append("")
     return "\n".join(lines).rstrip()

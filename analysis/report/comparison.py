@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.charts.model import ChartData
-from analysis.compare import MEANINGS, Comparison, interval, number
+from analysis.compare import MEANINGS, Comparison, interval, number, span
 from analysis.report.build import load_site, templates
 from analysis.report.pictures import draw_all
 from lab.store import RunFolder, write_bytes
@@ -22,7 +22,7 @@ def build_comparison(run: RunFolder, root: Path, comparisons: Sequence[Compariso
         for one in comparisons
     }  # fmt: skip
     html = templates().get_template("compare.html").render(
-        root="", site=site, comparisons=comparisons, drawn=drawn, meanings=MEANINGS, number=number, interval=interval,
+        root="", site=site, comparisons=comparisons, drawn=drawn, meanings=MEANINGS, number=number, interval=interval, span=span,
     )  # fmt: skip
     write_bytes(report / PAGE, html.encode())
     return report / PAGE
