@@ -1,0 +1,61 @@
+"""Lists events from where the last page ended: an earlier time."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import asyncpg
+from fastapi import FastAPI, Query, Request
+from pydantic import BaseModel
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST = "SELECT id, kind, created_at FROM events ORDER BY created_at DESC, id DESC LIMIT $1"
+# An earlier time is a range of the index, but it leaves out the other events of the same time.
+NEXT = """
+    SELECT id, kind, created_at FROM events
+    WHERE created_at < $2
+    ORDER BY created_at DESC, id DESC LIMIT $1
+"""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class Event(BaseModel):
+    id: int
+    kind: int
+    created_at: datetime
+
+
+class EventPage(BaseModel):
+    items: list[Event]
+    next: str | None
+
+
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,16}\.\d{1,18}$")]
+PageSize = Annotated[int, Query(ge=1, le=100)]
+
+
+def cursor_of(event: Event) -> str:
+    return f"{(event.created_at - EPOCH) // timedelta(microseconds=1)}.{event.id}"
+
+
+@app.get("/events")
+async def list_events(request: Request, after: Cursor = None, page_size: PageSize = 50) -> EventPage:
+    if after is None:
+        rows = await request.app.state.database.fetch(FIRST, page_size)
+    else:
+        microseconds = int(after.partition(".")[0])
+        seen_at = EPOCH + timedelta(microseconds=microseconds)
+        rows = await request.app.state.database.fetch(NEXT, page_size, seen_at)
+    items = [Event(**row) for row in rows]
+    more = f"/events?after={cursor_of(items[-1])}&page_size={page_size}" if len(items) == page_size else None
+    return EventPage(items=items, next=more)
