@@ -167,6 +167,10 @@ class LabUser(User):  # type: ignore[misc]
         """DELETE."""
         return self.request("DELETE", path, **options)
 
+    def reconnect(self) -> None:
+        """Close the connection: the next request opens a new one, perhaps to another worker."""
+        self._connection.close()
+
     def count(self, name: str, n: float = 1) -> None:
         """Add to a number that the trial keeps: ``observed[name]``."""
         if type(self).state is not None:

@@ -1,0 +1,69 @@
+"""Caches products in Redis, for a minute."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import asyncpg
+from fastapi import FastAPI, HTTPException, Path, Request
+from pydantic import BaseModel, Field
+from redis.asyncio import Redis
+
+CACHE_TTL_S = 60
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.loading = asyncio.Lock()
+    async with (
+        Redis.from_url(os.environ["REDIS_URL"]) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database,
+    ):
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+ProductId = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+class Price(BaseModel):
+    price_cents: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Product(Price):
+    id: int
+    description: str
+
+
+async def load_product(request: Request, product_id: int) -> bytes:
+    row = await request.app.state.database.fetchrow(
+        "SELECT id, price_cents, description FROM products WHERE id = $1", product_id
+    )
+    if row is None:
+        raise HTTPException(404, "No such product")
+    return Product(**row).model_dump_json().encode()
+
+
+@app.get("/products/{product_id}")
+async def read_product(product_id: ProductId, request: Request) -> Product:
+    cache, key = request.app.state.cache, f"product:{product_id}"
+    # One cache for all workers: what one has loaded the others find, what one deletes is gone for all, and all of it expires.
+    product = await cache.get(key)
+    if product is None:
+        async with request.app.state.loading:
+            product = await cache.get(key)
+            if product is None:
+                product = await load_product(request, product_id)
+                await cache.setex(key, CACHE_TTL_S, product)
+    return Product.model_validate_json(product)
+
+
+@app.put("/products/{product_id}/price", status_code=204)
+async def set_price(product_id: ProductId, price: Price, request: Request) -> None:
+    await request.app.state.database.execute(
+        "UPDATE products SET price_cents = $2 WHERE id = $1", product_id, price.price_cents
+    )
+    await request.app.state.cache.delete(f"product:{product_id}")
