@@ -1,0 +1,66 @@
+"""Reads an order in a def route, with a session from a dependency that as many may have as there are connections."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+POOL_TIMEOUT_S = 2
+POOL_SIZE = int(os.environ.get("POOL_SIZE", "15"))
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    to_thread.current_default_thread_limiter().total_tokens = int(os.environ.get("THREADS", "40"))
+    url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)
+    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
+    app.state.sessions = sessionmaker(engine)
+    yield
+    engine.dispose()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total_cents: Mapped[int]
+
+
+class OrderOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    total_cents: int
+
+
+def get_session(request: Request) -> Iterator[Session]:
+    with request.app.state.sessions() as session:
+        yield session
+
+
+# Who would wait for a connection waits here, on the event loop, and holds no thread meanwhile (FastAPI 0.163 and newer).
+LimitedSession = Annotated[Session, Depends(get_session, max_concurrency=POOL_SIZE)]
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.get("/orders/{order_id}")
+def read_order(order_id: Annotated[int, Path(ge=1, lt=2**31)], session: LimitedSession) -> OrderOut:
+    order = session.get(Order, order_id)
+    if order is None:
+        raise HTTPException(404, "No such order")
+    return OrderOut.model_validate(order)
