@@ -61,8 +61,9 @@ def _of_server(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Do
     key = condition.key
     for trial in facts:
         record = trial.record
-        if record.loop and record.loop != condition.server.loop:
-            yield doubt("wrong_loop", f"{trial.name}: ran on {record.loop}, not {condition.server.loop}.", None, key)
+        wanted = condition.server_of(trial.variant).loop
+        if record.loop and record.loop != wanted:
+            yield doubt("wrong_loop", f"{trial.name}: ran on {record.loop}, not {wanted}.", None, key)
         failed = [probe for probe in record.probes if probe.problem]
         if failed:
             yield doubt("probe_failed", f"{trial.name}: {failed[0].request} {failed[0].when} the load: {failed[0].problem}.",

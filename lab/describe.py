@@ -49,7 +49,9 @@ def under_servers(condition: Condition, servers: Sequence[Server]) -> Iterable[C
         params = {**condition.params, "workers": server.workers, "server": server.kind, "loop": server.loop}
         name = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
         label = f"{condition.label} on {name}"
-        yield replace(condition, server=server, params=params, label=label, trace=condition.trace or condition.key)
+        yield replace(
+            condition, server=server, loops={}, params=params, label=label, trace=condition.trace or condition.key
+        )
 
 
 def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:

@@ -6,7 +6,7 @@ every prediction is a number already: that is what is stored, run and judged.  `
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from lab.loads import Burst as Burst
@@ -85,6 +85,7 @@ class Condition:
     """One cell of a sweep: load shape x server configuration x target parameters.
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
+    ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.
     """
@@ -94,6 +95,7 @@ class Condition:
     duration_s: float = 3.0
     warmup_s: float = 0.0
     server: Server = Server()
+    loops: Mapping[str, LoopKind] = field(default_factory=dict)
     params: Mapping[str, Scalar] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
@@ -116,6 +118,10 @@ class Condition:
     def workers(self) -> int:
         """Worker processes of the server."""
         return self.server.workers
+
+    def server_of(self, variant: str) -> Server:
+        """The server that a variant runs on."""
+        return replace(self.server, loop=self.loops.get(variant, self.server.loop))
 
     @property
     def key(self) -> str:

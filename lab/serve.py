@@ -65,7 +65,7 @@ def serve_until_interrupted(
         database = stack.enter_context(RealExecutor(up).database(plan, condition))
         stage = stack.enter_context(staged(up, plan, condition, trial, database, logs))
         server = start_server(
-            up.guard, condition.server, f"{stage.target}", logs, stage.target_env, python=stage.python, port=port
+            up.guard, stage.condition.server, f"{stage.target}", logs, stage.target_env, python=stage.python, port=port
         )
         stack.callback(server.child.stop, 8.0)
         stage.attach(server)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -207,6 +207,7 @@ def staged(
 ) -> Iterator[Stage]:
     """Everything around the target of one trial, gone at the end.  Raises LabError where something cannot be had."""
     target = target_module(gotcha.slug, trial.variant)
+    condition = replace(condition, server=condition.server_of(trial.variant))
     with ExitStack() as stack:
         python = target_python(condition)
         if services.redis:

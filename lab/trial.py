@@ -101,7 +101,7 @@ class RealExecutor:
             child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env, processes))
             server = stack.enter_context(
                 serving(
-                    self._services.guard, condition.server, target_app(gotcha.slug, trial.variant),
+                    self._services.guard, stage.condition.server, target_app(gotcha.slug, trial.variant),
                     work, stage.target_env, python=stage.python, observe=self._observe,
                 )
             )  # fmt: skip
@@ -127,7 +127,7 @@ class RealExecutor:
             _save_samples(measured.samples, folder.path / "samples.parquet")
             if measured.error:
                 raise LoadError(f"the user class broke: {measured.error}", f"Mend scenarios/{gotcha.slug}.py.")
-            return self._record(trial, condition, started_at, measured, server, pids, reads)
+            return self._record(trial, stage.condition, started_at, measured, server, pids, reads)
 
     @contextmanager
     def database(self, gotcha: GotchaPlan, condition: Condition) -> Iterator[str]:
