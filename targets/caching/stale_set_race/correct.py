@@ -1,0 +1,68 @@
+"""Caches prices in Redis under a lease: a change revokes it, and what was loaded before is not put back."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import asyncpg
+from fastapi import FastAPI, HTTPException, Path, Request
+from pydantic import BaseModel, Field
+from redis.asyncio import Redis
+
+CACHE_TTL_S = 60
+LEASE_TTL_S = 10  # longer than a load ever takes; a reader that is slower than this just does not fill the cache
+
+# Fills the key only while the lease that was taken before the load is still there.
+FILL = "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('SETEX', KEYS[1], ARGV[2], ARGV[3]) end return 1"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with (
+        Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database,
+    ):
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+ProductId = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+class Price(BaseModel):
+    price_cents: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+async def load_price(request: Request, product_id: int) -> int:
+    price: int | None = await request.app.state.database.fetchval(
+        "SELECT price_cents FROM prices WHERE product_id = $1", product_id
+    )
+    if price is None:
+        raise HTTPException(404, "No such product")
+    return price
+
+
+@app.get("/prices/{product_id}")
+async def read_price(product_id: ProductId, request: Request) -> Price:
+    cache, key = request.app.state.cache, f"price:{product_id}"
+    cached = await cache.get(key)
+    if cached is not None:
+        return Price(price_cents=int(cached))
+    # Readers who miss together share the lease of the first: each may fill the cache as long as nobody has written.
+    mine = secrets.token_hex(8)
+    token = await cache.set(f"{key}:lease", mine, nx=True, get=True, ex=LEASE_TTL_S) or mine
+    price = await load_price(request, product_id)
+    # Whoever changed the price while it was loading has revoked the lease: then nothing is put back.
+    await cache.eval(FILL, 2, key, f"{key}:lease", token, CACHE_TTL_S, price)
+    return Price(price_cents=price)
+
+
+@app.put("/prices/{product_id}", status_code=204)
+async def set_price(product_id: ProductId, new: Price, request: Request) -> None:
+    await request.app.state.database.execute(
+        "UPDATE price_rows SET price_cents = $2 WHERE product_id = $1", product_id, new.price_cents
+    )
+    await request.app.state.cache.delete(f"price:{product_id}", f"price:{product_id}:lease")
