@@ -114,6 +114,11 @@ class Observed:
 def load_app(target: str) -> App:
     """Import ``module:attribute``.  Raises what the import raises: the server's log shows it."""
     module, _, attribute = target.partition(":")
+    if "LAB_COUNT_MATCHES" in os.environ:
+        from lab.matches import Counted, count_paths
+
+        count_paths()
+        return Counted(getattr(importlib.import_module(module), attribute or "app"))
     app: App = getattr(importlib.import_module(module), attribute or "app")
     return app
 

@@ -86,6 +86,7 @@ class Condition:
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
     ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
+    ``count_matches`` lets each answer name in ``x-lab-matches`` how many paths the router compared for it.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.
     """
@@ -106,6 +107,7 @@ class Condition:
     proxy: Proxy | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
+    count_matches: bool = False
     variants: tuple[str, ...] = ()
     quick: bool = True
     quick_pairs: int | None = None

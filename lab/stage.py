@@ -217,7 +217,8 @@ def staged(
         if condition.upstream:
             upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
             env["UPSTREAM_URL"] = upstream.url
-        target_env = {**env, **condition.env}
+        counting = {"LAB_COUNT_MATCHES": "1"} if condition.count_matches else {}
+        target_env = {**env, **condition.env, **counting}
         proxy = None
         if condition.proxy:
             proxy = stack.enter_context(start_proxy(services.guard, folder, seed=trial.seed, mode=condition.proxy.mode))
