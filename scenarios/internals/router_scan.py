@@ -1,0 +1,196 @@
+"""A router compares a path with its routes one after the other, and since FastAPI 0.137 once more for every level of include_router.
+
+With U routes under L levels that hold all of them, and k in the innermost router: the last route costs D + U (L + 1) + k comparisons, where D
+are FastAPI's own four.  Before 0.137 the routes were copied into the application: D + U at any nesting.  An unknown path is compared
+again with another slash at its end: 2 (D + U), however deep, because no level is chosen.
+"""
+
+from locust import task
+
+from lab.loadgen.users import LabUser
+from lab.model import Chart, Claim, Condition, Journey, OpenLoad, Probe, Scenario
+
+OWN = 4  # D: /openapi.json, /docs, /docs/oauth2-redirect and /redoc, before all others
+PER_ROUTER = 2  # k: the list and the item of one resource
+LEVELS = 2
+HOT = "/api/v1/orders/7"
+
+
+class Counter(LabUser):
+    """Reads for each kind of request how many paths the router compared."""
+
+    def journey(self) -> None:
+        last = f"/api/v1/report-{int(self.params['routes']) // PER_ROUTER - 2:03}/7"
+        hot, worst = self.compared(HOT, 200), max(self.compared(HOT, 200), self.compared(last, 200))
+        self.count("hot", hot)
+        self.count("worst", worst)
+        self.count("unknown", self.compared("/api/v1/nothing-here", 404))
+        self.count("redirects", self.get("/api/v1/orders/", name="slash").status == 307)
+
+    def compared(self, path: str, status: int) -> int:
+        reply = self.get(path, name="counted")
+        if reply.status != status:
+            raise RuntimeError(f"{path}: {reply.status}, expected {status}")
+        return int(reply.header("x-lab-matches"))
+
+
+class Customer(LabUser):
+    @task
+    def read_order(self) -> None:
+        self.get(HOT, name="order")
+
+
+class Scanner(LabUser):
+    @task
+    def try_path(self) -> None:
+        self.get(f"/wp-{self.rng.randrange(10**6)}.php", name="unknown")
+
+
+def env(routes: int, levels: int) -> dict[str, str]:
+    """What the targets read: all but one of the resources are reports."""
+    return {"REPORTS": str(routes // PER_ROUTER - 1), "LEVELS": str(levels)}
+
+
+def counted(
+    label: str, routes: int = 500, levels: int = LEVELS, *, fastapi: str = "", variants: tuple[str, ...] = ("naive",), quick: bool = True,
+) -> Condition:  # fmt: skip
+    """One user who asks for each kind of path once, with the comparisons counted."""
+    flat = fastapi == "0.136.3"  # the last release that copied included routes
+    return Condition(
+        label, Journey(), user="Counter", count_matches=True, env=env(routes, levels), variants=variants, quick=quick, quick_pairs=1,
+        packages={"fastapi": fastapi} if fastapi else {}, control=flat, params={"routes": routes, "levels": levels, "flat": flat},
+    )  # fmt: skip
+
+
+def timed(label: str, user: str, *, routes: int = 500, fastapi: str = "", quick: bool = True) -> Condition:
+    """A steady rate that leaves the naive server half idle, nothing counted."""
+    return Condition(
+        label, OpenLoad(60.0, connections=8), user=user, env=env(routes, LEVELS), quick=quick, params={"asked": user, "of": routes},
+        packages={"fastapi": fastapi} if fastapi else {},
+    )  # fmt: skip
+
+
+def last_route(condition: Condition) -> float | None:
+    """Comparisons for the last route of the nested routers."""
+    if "routes" not in condition.params:
+        return None
+    routes, levels = condition.number("routes"), condition.number("levels")
+    return OWN + routes if condition.params["flat"] else OWN + routes * (levels + 1) + PER_ROUTER
+
+
+def where(condition: Condition, value: float, variant: str = "naive") -> float | None:
+    """``value`` where comparisons are counted for the variant."""
+    return value if "routes" in condition.params and variant in condition.variants else None
+
+
+def all_of_them(condition: Condition) -> float:
+    """D + U."""
+    return OWN + float(condition.params.get("routes", 0))
+
+
+SCAN = "fastapi.routing: APIRouter.app and _IncludedRouter; claims fi-route-linear, fi-include-router-double"
+BOTH = ("naive", "correct")
+
+SCENARIO = Scenario(
+    title="Every request compares every path",
+    claim="U routes under L levels of include_router cost the last route U (L + 1) comparisons since FastAPI 0.137",
+    parts=(15,),
+    catalogue_ids=("fi-route-linear", "fi-include-router-double", "fi-404-double", "fk-include-router-free", "fk-trie-router"),
+    conditions=(
+        counted("FastAPI 0.136.3", fastapi="0.136.3"),
+        counted("FastAPI 0.137.2", fastapi="0.137.2"),
+        counted("10 routes", 10, variants=BOTH),
+        counted("100 routes", 100, variants=BOTH, quick=False),
+        counted("500 routes", 500, variants=BOTH),
+        counted("800 routes", 800, variants=BOTH),
+        counted("1 level", levels=1),
+        counted("4 levels", levels=4),
+        timed("orders", "Customer"),
+        timed("orders among 10 routes", "Customer", routes=10, quick=False),
+        timed("orders on FastAPI 0.136.3", "Customer", fastapi="0.136.3", quick=False),
+        timed("unknown paths", "Scanner", quick=False),
+    ),
+    probes=(
+        Probe(HOT, body={"resource": "orders", "id": 7}),
+        Probe("/api/v1/report-000", body=[{"resource": "report-000", "id": 1}]),
+        Probe("/api/v1/nothing-here", status=404),
+        Probe("/api/v1/orders/5000", status=404),
+    ),
+    claims=(
+        Claim(
+            "hot", "harm", "the route that came last is found after U (L + 1) comparisons", "naive.observed[hot]",
+            predict=last_route, tolerance=0.0,
+            formula="D + U (L + 1) + k, and D + U before 0.137", source=SCAN, headline="500 routes",
+        ),
+        Claim(
+            "one_level", "mechanism", "one plain include_router doubles the scan", "naive.observed[hot]",
+            predict=lambda c: last_route(c) if c.label == "1 level" else None, tolerance=0.0,
+            formula="D + 2 U + k", source="claims fi-include-router-double", headline="1 level",
+        ),
+        Claim(
+            "before", "mechanism", "before 0.137 nesting cost nothing", "naive.observed[hot]",
+            predict=lambda c: last_route(c) if c.params.get("flat") else None, tolerance=0.0,
+            formula="D + U", source="included routes were copied into the application", headline="FastAPI 0.136.3",
+        ),
+        Claim(
+            "since", "mechanism", "since 0.137 each level scans again", "naive.observed[hot]",
+            predict=lambda c: last_route(c) if c.label == "FastAPI 0.137.2" else None, tolerance=0.0,
+            formula="D + U (L + 1) + k", source="release notes 0.137: routers are no longer copied", headline="FastAPI 0.137.2",
+        ),
+        Claim(
+            "unknown", "mechanism", "an unknown path is compared twice with everything", "naive.observed[unknown]",
+            predict=lambda c: where(c, 2 * all_of_them(c)), tolerance=0.0,
+            formula="2 (D + U), at any nesting and before 0.137 too", source="redirect_slashes; claims fi-404-double", headline="500 routes",
+        ),
+        Claim(
+            "cpu", "harm", "at 500 routes the scan is most of a request's CPU",
+            "naive.cpu_server_s_per_request / correct.cpu_server_s_per_request", relation="at_least",
+            predict=lambda c: 2.0 if c.label == "orders" else None, null=1.0,
+            formula="1 + 1500 comparisons of 0.5 us or more / 0.75 ms a request",
+            source="claims fi-route-linear: 808 routes, 2.5 ms for a late one", headline="orders",
+        ),
+        Claim(
+            "hot_first", "fix", "included first and once, it is found after eight", "correct.observed[hot]",
+            predict=lambda c: where(c, OWN + 2 * PER_ROUTER, "correct"), tolerance=0.0,
+            formula="D + 2 k", source=SCAN, headline="500 routes",
+        ),
+        Claim(
+            "unknown_once", "fix", "an unknown path is compared once", "correct.observed[unknown]",
+            predict=lambda c: where(c, all_of_them(c), "correct"), tolerance=0.0,
+            formula="D + U", source="redirect_slashes=False", headline="500 routes",
+        ),
+        Claim(
+            "worst", "tax", "somebody is always last: one scan of everything is left", "correct.observed[worst]",
+            predict=lambda c: where(c, all_of_them(c) + PER_ROUTER, "correct"), tolerance=0.0,
+            formula="D + U + k", source="Starlette's router is a list", headline="500 routes",
+        ),
+        Claim(
+            "redirects", "tax", "and a slash too many is a 404", "correct.observed[redirects]",
+            predict=lambda c: where(c, 0, "correct"), tolerance=0.0, formula="0", source="redirect_slashes=False", headline="500 routes",
+        ),
+    ),
+    charts=(
+        Chart(
+            "sweep", "observed[hot]", "The busiest of 500 routes is found after {hot:,.0f} comparisons, or after {hot_first:.0f}",
+            x="routes", x_label="routes", y_label="paths compared for the busiest route",
+            conditions=("10 routes", "100 routes", "500 routes", "800 routes"), theory=("hot", "hot_first"),
+        ),
+        Chart(
+            "sweep", "observed[hot]", "Every level of include_router adds a scan of all 500 routes",
+            x="levels", x_label="levels of include_router", y_label="paths compared for the last route",
+            conditions=("1 level", "500 routes", "4 levels"), theory=("hot",),
+        ),
+        Chart(
+            "counts", "observed[hot]", "The same application before and after FastAPI 0.137: {before:.0f} comparisons, then {since:,.0f}",
+            y_label="paths compared for the last route", conditions=("FastAPI 0.136.3", "FastAPI 0.137.2", "500 routes"), theory=("hot",),
+        ),
+        Chart(
+            "cpu", "cpu_s_per_request", "At 500 routes a request costs {cpu:.0f} times the CPU", conditions=("orders",),
+        ),
+    ),
+    answer="The last of 500 routes under two levels of include_router costs {hot:,.0f} comparisons, {before:.0f} before FastAPI 0.137; included once "
+    "and first it costs {hot_first:.0f}. An unknown path costs {unknown:,.0f}, or {unknown_once:.0f} without the redirect of slashes.",
+    disagrees_with_source="The source calls FastAPI a layer of microseconds over Starlette. The scan is Starlette's and linear, but since 0.137 the "
+    "layer repeats it for every level, and each comparison takes longer. Our catalogue's U (L + 1) leaves out FastAPI's own four paths and the "
+    "innermost router's two, and its dearest request, the 404, is the dearest only where nothing is nested.",
+)  # fmt: skip
