@@ -65,7 +65,7 @@ def counted(
 def timed(label: str, user: str, *, routes: int = 500, fastapi: str = "", quick: bool = True) -> Condition:
     """A steady rate that leaves the naive server half idle, nothing counted."""
     return Condition(
-        label, OpenLoad(60.0, connections=8), user=user, env=env(routes, LEVELS), quick=quick, params={"asked": user, "of": routes},
+        label, OpenLoad(40.0, connections=8), user=user, env=env(routes, LEVELS), quick=quick, params={"asked": user, "of": routes},
         packages={"fastapi": fastapi} if fastapi else {},
     )  # fmt: skip
 
