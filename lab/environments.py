@@ -22,6 +22,7 @@ BASE = (
     "psycopg[binary]",
     "redis",
     "httpx",
+    "httpx2",
     "anyio",
 )
 """What a target's environment holds beside the packages that the condition names."""

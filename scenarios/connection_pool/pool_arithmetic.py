@@ -126,6 +126,6 @@ SCENARIO = Scenario(
             y_label="connections opened", conditions=("4 bursts of 12",), theory=("spikes", "no_spikes"),
         ),
     ),
-    answer="Four workers of 10 + 5 want 60 of 40 connections and {refused:.0f} requests are refused, the database full at {peak:.0f}; with 36 divided "
-    "among them {fits:.0f} are. Each burst above the pool opens its overflow again: {spikes:.0f} connections for four bursts of 12.",
+    answer="Four workers of 10 + 5 want 60 of 40 connections and {refused:.0f} requests are refused, the database full at {peak:.0f}; with 36 "
+    "divided among them {fits:.0f} are. Each burst above the pool opens its overflow again: {spikes:.0f} connections for four bursts of 12.",
 )  # fmt: skip
