@@ -30,7 +30,7 @@ def test_dashes_underscores_topics_and_prefixes_all_name_a_gotcha(catalog: Catal
         "in_process_limiter",
         "in-process-limiter",
         "rate-limiting/in-process-limiter",
-        "in_proc",
+        "in_process_l",
         "rate_limiting/in_p",
     ):
         assert catalog.resolve(name) == slug
