@@ -277,6 +277,15 @@ def test_hostile_words_are_text_in_the_svg(sample: Sample, tmp_path: Path) -> No
     assert "<script" not in svg and "&lt;script&gt;" in svg
 
 
+def test_counts_mark_the_predictions_of_every_claim_of_a_variant(sample: Sample, tmp_path: Path) -> None:
+    whole = drawn(sample, LIMITER, "counts")
+    one = whole.of("naive", "theory")
+    halves = [replace(one, x=one.x[cut], y=one.y[cut], low=(), high=()) for cut in (slice(1), slice(1, None))]
+    split = replace(whole, series=(*(other for other in whole.series if other != one), *halves))
+    svg = charts.save(split, tmp_path / "split")
+    assert svg.count("(predicted") == len(one.x) == 2
+
+
 def test_paint_is_the_same_each_time_and_leaves_no_setting_behind(sample: Sample, tmp_path: Path) -> None:
     import matplotlib as mpl
 

@@ -35,7 +35,10 @@ def _text(axes: "Axes", x: float, y: float, text: str, color: str, **options: An
 def paint_counts(picture: Picture) -> "Figure":
     """Horizontal bars by condition and variant, each with its number, the prediction as an upright mark."""
     bars = [one for one in picture.series if one.role == "measured"]
-    theory = {one.variant: dict(zip(one.x, one.y, strict=True)) for one in picture.series if one.role == "theory"}
+    theory: dict[str, dict[float, float]] = {}
+    for one in picture.series:
+        if one.role == "theory":  # several claims may speak of one variant, each of other conditions
+            theory.setdefault(one.variant, {}).update(zip(one.x, one.y, strict=True))
     rows = len(picture.categories)
     figure = new_figure(picture, max(3.4, 1.7 + ROW_IN * 1.2 * rows * (len(bars) + 0.6)))
     axes = figure.subplots()
