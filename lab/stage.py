@@ -130,6 +130,8 @@ class Stage:
         if whom.startswith("celery"):
             mains = self.celery_pids
             children = [pid for main in mains for pid in descendants(main) if pid != main]
+            if whom == "celery_main":
+                return mains
             return children[:1] if whom == "celery_child" else mains + children
         assert server is not None
         if whom == "server":

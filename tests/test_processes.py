@@ -8,11 +8,17 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from lab.errors import ServerError
+from lab.model import Condition, Event, Journey
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.record import EventSeen
+from lab.services.celery import CeleryNode
+from lab.services.supervisor import Services
+from lab.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -143,3 +149,28 @@ def test_nothing_is_left_however_the_lab_ends(command: list[str], number: int) -
         time.sleep(0.05)
     assert not Path(folder).exists()
     lab.stdout.close()
+
+
+@pytest.mark.parametrize(("whom", "reached"), [("celery_main", 1), ("celery_child", 1), ("celery", 2)])
+def test_an_event_reaches_the_part_of_a_celery_worker_that_it_names(
+    guard: Guard, tmp_path: Path, whom: str, reached: int
+) -> None:
+    parent = f"import subprocess; subprocess.Popen({SLEEPER!r}); print('up', flush=True); import time; time.sleep(60)"
+    child = spawn(guard, [sys.executable, "-c", parent], tmp_path)
+    wait_until(lambda: "up" in (tmp_path / "log").read_text(), 10, child, "its own child")
+    event = Event(0, "kill", whom)
+    condition = Condition("c", Journey(), events=(event,))
+    services = cast(Services, None)  # signals need none
+    stage = Stage(
+        services, condition, "t:app", "", tmp_path, sys.executable, {}, {}, nodes=[CeleryNode(child, "node0")]
+    )
+    seen: list[EventSeen] = []
+    stage.start_events(time.monotonic_ns(), seen)
+    deadline = time.monotonic() + 10
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stage.stop_events()
+    time.sleep(0.2)  # the signal has arrived
+    assert seen[0].detail == f"SIGKILL to {reached} process(es) of {whom}"
+    assert (child.poll() is None) == (whom == "celery_child")
+    child.stop(0.1)
