@@ -1,0 +1,60 @@
+"""Creates users, and welcomes each by mail in a task of the event loop."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import asyncpg
+import httpx2
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, Field
+
+POOL_SIZE = 10
+MAIL_TIMEOUT_S = 10.0
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.tasks = set()
+    async with (
+        httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=MAIL_TIMEOUT_S) as app.state.mail,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE) as app.state.database,
+    ):
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class NewUser(BaseModel):
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+
+
+class User(NewUser):
+    id: int
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def welcome(app: FastAPI, user_id: int) -> None:
+    # The provider sends a mail with this key once, however often it is asked.
+    key = {"Idempotency-Key": f"welcome-{user_id}"}
+    answer = await app.state.mail.post("/mails/welcome", json={"user_id": user_id}, headers=key)
+    answer.raise_for_status()
+    await app.state.database.execute("INSERT INTO welcomes (user_id) VALUES ($1)", user_id)
+
+
+@app.post("/users", status_code=201)
+async def create_user(new: NewUser, request: Request) -> User:
+    async with request.app.state.database.acquire() as connection, connection.transaction():
+        user_id = await connection.fetchval("INSERT INTO users (email) VALUES ($1) RETURNING id", new.email)
+    # Kept from the garbage collector as one should: but the server does not know it, and does not wait for it at a SIGTERM.
+    task = asyncio.create_task(welcome(request.app, user_id))
+    request.app.state.tasks.add(task)
+    task.add_done_callback(request.app.state.tasks.discard)
+    return User(id=user_id, **new.model_dump())

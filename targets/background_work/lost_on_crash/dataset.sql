@@ -1,0 +1,11 @@
+-- One user for each 201; one welcome for each mail that the provider confirmed; one job for each mail still to send (correct only).
+CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL);
+CREATE TABLE welcomes (user_id bigint NOT NULL, sent_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE jobs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL,
+    run_at timestamptz NOT NULL DEFAULT now(),
+    tries integer NOT NULL DEFAULT 0,
+    error text
+);
+CREATE INDEX jobs_due ON jobs (run_at);
