@@ -1,0 +1,44 @@
+"""The published run and the README agree, and its pages stand on their own."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis.publish import PUBLISHED, verdicts_of
+from analysis.report.matrix import BEGIN, END, matrix_markdown
+from lab.store import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = RunFolder(ROOT / "results" / PUBLISHED)
+
+pytestmark = pytest.mark.skipif(not RUN.path.is_dir(), reason="no run is published: `bench.py publish`")
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_the_published_verdicts() -> None:
+    matrix = readme().partition(BEGIN)[2].partition(END)[0].strip()
+    assert matrix == matrix_markdown(verdicts_of(RUN), RUN.plan.gotchas).strip(), "run `bench.py publish`"
+
+
+def test_every_picture_of_the_readme_is_there() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme())
+    assert pictures, "the README has no chart"
+    assert not [one for one in pictures if not (ROOT / one).is_file()]
+
+
+def test_the_published_pages_link_to_nothing_that_is_not_published() -> None:
+    report = RUN.derived / "report"
+    for page in report.rglob("*.html"):
+        for link in re.findall(r'(?:href|src)="([^"#:?]+)["#?]', page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_nothing_published_names_a_machine() -> None:
+    for path in RUN.path.rglob("*"):
+        if path.suffix in (".json", ".html", ".log"):
+            found = re.findall(r"/(?:work|home|root|Users)/[\w./-]+", path.read_text(errors="replace"))
+            assert not found, f"{path.name}: {found[:3]}"
