@@ -118,6 +118,6 @@ SCENARIO = Scenario(
     ),
     answer="With a mail of 0.4 s in the background a pool of five lets {capped:.1f} orders a second through (predicted {capped.predicted:.1f}), and "
     "{not_there:.0f} of 8 orders are not there when their 201 is; with scope=\"function\" it is {freed:.1f} times as many and {there:.0f}.",
-    disagrees_with_source="The get_db of part 17 commits after its yield. Whether that is before or after the client has its answer was changed twice: "
-    "before it from 0.106 to 0.117, after it and after all background tasks up to 0.105 and from 0.118 on.",
+    disagrees_with_source="The get_db of part 17 commits after its yield. Whether that is before or after the client has its answer was changed "
+    "twice: before it from 0.106 to 0.117, after it and after all background tasks up to 0.105 and from 0.118 on.",
 )  # fmt: skip
