@@ -62,8 +62,8 @@ SCENARIO = Scenario(
     constants={"POOL_SIZE": POOL_SIZE},
     conditions=(
         Condition("20 users", ClosedLoad(USERS, requests=REQUESTS), user="Buyer", upstream=Upstream(MAIL_S), params={"users": USERS}),
+        *(reads(f"read at once, FastAPI {version}", version) for version in sorted((*AFTER_TASKS, *BEFORE_RESPONSE))),
         reads("read at once"),
-        *(reads(f"read at once, FastAPI {version}", version) for version in (*AFTER_TASKS, *BEFORE_RESPONSE)),
         Condition(
             "no background work", ClosedLoad(USERS, requests=REQUESTS), user="Buyer", upstream=Upstream(0.0),
             params={"users": USERS, "mail_s": 0.0}, control=True,
