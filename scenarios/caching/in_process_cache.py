@@ -1,7 +1,7 @@
 """Workers share nothing: K keys are loaded W K times, a write leaves W - 1 workers with the old value, and a dictionary only grows.
 
 The walk visits every worker (a new connection for each request until each worker has answered for each key), so the counts are exact.  The
-growth is N values of about 8 kB of JSON for N keys, beside the 50-60 MB of a worker.
+growth is N values of about 8 kB of JSON for N keys, beside the 75 MB of a worker.
 """
 
 from locust import task
