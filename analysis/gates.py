@@ -13,9 +13,9 @@ from scipy import stats
 
 from analysis.facts import Histogram, TrialFacts
 from analysis.frames import is_timed
-from analysis.metrics import Family
+from analysis.metrics import Family, family_of
 from analysis.model import GateResult
-from lab.model import ClosedLoad, Condition, OpenLoad, StagedLoad
+from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
 from lab.record import TrialRecord
 
 
@@ -300,10 +300,21 @@ def disturbance(record: TrialRecord) -> tuple[float, str]:
     return worst, which
 
 
-def disturbed(record: TrialRecord) -> str:
-    """Why a pair with this trial should be done again, or "": the hook for ``lab.runner.run_trials``."""
+def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
+    """Why a pair with this trial should be done again, or "": the hook for ``lab.runner.run_trials``.
+
+    Where every claim under the condition is about counts noise spoils nothing, and nothing is repeated.
+    """
     worst, which = disturbance(record)
-    return which if worst > 1 else ""
+    if worst <= 1:
+        return ""
+    spoiled = next(gate.spoils for gate in GATES if gate.name == "G9")
+    families = {
+        family_of(ref)
+        for claim in gotcha.claims if record.condition in claim.predictions
+        for ref in MetricExpression.parse(claim.metric).refs
+    }  # fmt: skip
+    return which if families & spoiled else ""
 
 
 def noise(cell: Cell) -> Outcome:

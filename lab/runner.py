@@ -92,11 +92,11 @@ def run_trials(
     run: RunFolder,
     executor: Executor,
     report: Callable[[Progress], None],
-    disturbed: Callable[[TrialRecord], str] = lambda record: "",
+    disturbed: Callable[[TrialRecord, GotchaPlan], str] = lambda record, gotcha: "",
 ) -> int:
     """Do every trial of the plan and save each one; returns how many failed.
 
-    A pair in whose time the machine was ``disturbed`` (the reason is returned) is done again once, all arms of it, never one.
+    A pair that was ``disturbed`` (the reason is returned) is done again once, all arms of it, never one.
     Raises StoreError where results cannot be written: nothing can be kept then.  KeyboardInterrupt passes through; what was
     measured is on disk by then.
     """
@@ -116,7 +116,7 @@ def run_trials(
 
                 live(Live("starting"))
                 records.append(_perform(plan, trial, condition, run, executor, live))
-            reasons = [reason for record in records if (reason := disturbed(record))]
+            reasons = [reason for record in records if (reason := disturbed(record, plan.gotcha(record.gotcha)))]
             if not reasons or attempt:
                 break
             live(Live(f"again: {reasons[0]}"))

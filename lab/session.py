@@ -12,7 +12,7 @@ from lab.catalog import Catalog
 from lab.environment import capture
 from lab.errors import UsageError
 from lab.grid import as_grid
-from lab.model import HttpKind, LoopKind, RunPlan, Server, ServerKind
+from lab.model import GotchaPlan, HttpKind, LoopKind, RunPlan, Server, ServerKind
 from lab.plan import make_plan
 from lab.record import TrialRecord
 from lab.runner import run_trials
@@ -77,7 +77,7 @@ def _needs(plan: RunPlan) -> set[str]:
     return {service for gotcha in plan.gotchas for service in gotcha.services}
 
 
-def measure(request: Request, disturbed: Callable[[TrialRecord], str]) -> Session:
+def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str]) -> Session:
     """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
 
     ``disturbed`` says why a trial's pair must be done again, or nothing.  Raises UsageError, ServiceError, StoreError.

@@ -21,7 +21,7 @@ from analysis.metrics import STANDARD
 from analysis.model import GateResult
 from lab.environment import noise_between, noise_snapshot
 from lab.load import job_of, load_child
-from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition, Load, OpenLoad
+from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, Load, OpenLoad
 from lab.plan import make_plan
 from lab.probe_client import beside
 from lab.processes import Guard, PortReservation, is_listening, wait_until
@@ -229,8 +229,13 @@ def test_g9_a_noisy_neighbour() -> None:
         neighbour.kill()
         neighbour.wait()
     record = TrialRecord("event_loop/example", "one", 0, "naive", 5, "ok", noise=noise)
-    assert "limit" in disturbed(record)
     condition = Condition("one", ClosedLoad(1))
+
+    def claiming(metric: str) -> GotchaPlan:
+        return gotcha_plan(Claim("c", "harm", "s", metric, lambda c: 1.0, formula="1", source="x"), conditions=(condition,))
+
+    assert "limit" in disturbed(record, claiming("naive.latency_p50_s"))
+    assert disturbed(record, claiming("naive.requests_ok")) == "", "a count stands whatever the neighbours do"
     result = gate("G9", Cell(condition, [TrialFacts(record, "0-naive", {})]))
     assert result.passed is False and spoiled_by("cpu", [result]) and spoiled_by("inside", [result])
 

@@ -117,7 +117,7 @@ def test_a_disturbed_pair_is_done_again_once_and_whole(tmp_path: Path) -> None:
     executor = FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
     complained: list[tuple[int, str]] = []
 
-    def disturbed(record: TrialRecord) -> str:
+    def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
         if record.pair == 1 and not complained:
             complained.append((record.pair, record.variant))
             return "a noisy neighbour"
