@@ -13,13 +13,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lab.model import GotchaPlan, OpenLoad, StagedLoad
+from lab.model import Condition, GotchaPlan, OpenLoad, StagedLoad
 from lab.processes import Child, Guard
 
 LIMIT_S = 600.0
 RATE_PER_S = 15.0
+SHARE = 0.02
+"""Of the offered rate at most: a bystander that is a tenth of the load is counted in every query, and is load (M/D/1 at rho 0.8: +30 %)."""
+FEWEST = 8
+"""Times from which the 99 % order-statistic interval of a median is still one: 1 - 2 / 2^8."""
 TIMEOUT_S = 10.0
 
 
@@ -46,23 +51,39 @@ def send_until_told(url: str, path: str, rate_per_s: float, seed: int) -> list[f
     return times[1:]
 
 
-def path_of(plan: GotchaPlan, load: object) -> str:
-    """What the bystander asks for: the gotcha's first GET probe, beside loads that have a steady state; empty elsewhere."""
-    if not isinstance(load, OpenLoad | StagedLoad):
-        return ""
-    return next((probe.path for probe in plan.probes if probe.method == "GET" and probe.status == 200), "")
+@dataclass(frozen=True)
+class Bystander:
+    """What the bystander asks for and how often; an empty path is no bystander."""
+
+    path: str = ""
+    rate_per_s: float = 0.0
+
+
+def bystander_of(plan: GotchaPlan, condition: Condition) -> Bystander:
+    """The gotcha's first GET probe, beside loads with a steady state that are large enough: ``SHARE`` of them are ``FEWEST`` times or more."""
+    load = condition.load
+    if isinstance(load, OpenLoad):
+        rate_per_s, seconds = load.rate_per_s, condition.duration_s
+    elif isinstance(load, StagedLoad):
+        rate_per_s = min(stage.rate_per_s for stage in load.stages)
+        seconds = sum(stage.duration_s for stage in load.stages)
+    else:
+        return Bystander()
+    own = min(RATE_PER_S, SHARE * rate_per_s)
+    path = next((probe.path for probe in plan.probes if probe.method == "GET" and probe.status == 200), "")
+    return Bystander(path, own) if path and own * seconds >= FEWEST else Bystander()
 
 
 @contextmanager
-def beside(guard: Guard, url: str, path: str, seed: int, times: list[float]) -> Iterator[None]:
-    """Run the bystander while the block runs; its times are appended to ``times``.  An empty path runs none."""
-    if not path:
+def beside(guard: Guard, url: str, who: Bystander, seed: int, times: list[float]) -> Iterator[None]:
+    """Run the bystander while the block runs; its times are appended to ``times``."""
+    if not who.path:
         yield
         return
     from lab.locate import ROOT
 
     folder = guard.temporary_folder("probe-")
-    command = [sys.executable, "-m", "lab.probe_client", url, path, str(RATE_PER_S), str(seed)]
+    command = [sys.executable, "-m", "lab.probe_client", url, who.path, str(who.rate_per_s), str(seed)]
     child: Child = guard.spawn(
         command, env={**os.environ}, cwd=ROOT, log_path=folder / "probe.log", name="probe client", pipes=True
     )

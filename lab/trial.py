@@ -21,7 +21,7 @@ from lab.loadgen.sharing import processes_for
 from lab.locate import scenario_file, target_app
 from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
-from lab.probe_client import beside, path_of
+from lab.probe_client import beside, bystander_of
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement, TrialRecord
 from lab.runner import Live
@@ -192,7 +192,7 @@ class RealExecutor:
             stage.check(server)
 
         try:
-            with beside(services.guard, server.url, path_of(gotcha, condition.load), job["seed"], reads.bystander):
+            with beside(services.guard, server.url, bystander_of(gotcha, condition), job["seed"], reads.bystander):
                 measured = child.run(job, limit_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]

@@ -21,9 +21,9 @@ from analysis.metrics import STANDARD
 from analysis.model import GateResult
 from lab.environment import noise_between, noise_snapshot
 from lab.load import job_of, load_child
-from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, Load, OpenLoad
+from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, Load, OpenLoad, Probe, Stage, StagedLoad
 from lab.plan import make_plan
-from lab.probe_client import beside
+from lab.probe_client import FEWEST, Bystander, beside, bystander_of
 from lab.processes import Guard, PortReservation, is_listening, wait_until
 from lab.record import TrialRecord
 from lab.runner import run_trials
@@ -105,7 +105,7 @@ class Bench:
         times: list[float] = []
         with load_child(self.guard, self.folder / f"load-{self.count}", {}) as generator:
             job = job_of(self.folder / "users.py", condition, "naive", url, 5)
-            with beside(self.guard, url, "/" if bystander else "", 5, times):
+            with beside(self.guard, url, Bystander("/", 15.0) if bystander else Bystander(), 5, times):
                 done = generator.run(job, 30.0, lambda at_ns: None, lambda message: None)
         rows = np.load(done.samples)
         record = TrialRecord(
@@ -217,6 +217,21 @@ def test_g8_a_bystander_sees_other_times(bench: Bench) -> None:
     assert result.passed is False, result.detail
 
 
+@pytest.mark.parametrize(("load", "rate"), [
+    (OpenLoad(1000.0), 15.0),
+    (OpenLoad(200.0), 4.0),
+    (OpenLoad(60.0), 0.0),  # 2 % of it are too few times for an interval
+    (StagedLoad((Stage(1000.0, 2.0), Stage(200.0, 3.0))), 4.0),  # of the slowest stage
+    (ClosedLoad(8), 0.0),
+])  # fmt: skip
+def test_the_bystander_is_at_most_a_fiftieth_of_the_load(load: Load, rate: float) -> None:
+    condition = Condition("one", load, duration_s=5.0)
+    plan = replace(gotcha_plan(conditions=(condition,)), probes=(Probe("/health"),))
+    assert bystander_of(plan, condition) == Bystander("/health" if rate else "", rate)
+    assert rate * 5.0 >= FEWEST or not rate
+    assert bystander_of(replace(plan, probes=()), condition) == Bystander()
+
+
 def test_g9_a_noisy_neighbour() -> None:
     before = noise_snapshot()
     neighbours = [
@@ -232,7 +247,9 @@ def test_g9_a_noisy_neighbour() -> None:
     condition = Condition("one", ClosedLoad(1))
 
     def claiming(metric: str) -> GotchaPlan:
-        return gotcha_plan(Claim("c", "harm", "s", metric, lambda c: 1.0, formula="1", source="x"), conditions=(condition,))
+        return gotcha_plan(
+            Claim("c", "harm", "s", metric, lambda c: 1.0, formula="1", source="x"), conditions=(condition,)
+        )
 
     assert "limit" in disturbed(record, claiming("naive.latency_p50_s"))
     assert disturbed(record, claiming("naive.requests_ok")) == "", "a count stands whatever the neighbours do"
