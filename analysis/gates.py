@@ -318,7 +318,7 @@ def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
 
 
 def noise(cell: Cell) -> Outcome:
-    """G9.  The runner has repeated a disturbed pair once already; what is noisy still fails."""
+    """G9.  The runner has repeated a disturbed pair already; what is noisy still fails."""
     recorded = [t for t in cell.trials if t.record.noise]
     if not recorded:
         return skip("the machine's noise was not recorded")

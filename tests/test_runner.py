@@ -11,7 +11,7 @@ from lab.errors import ServerError
 from lab.model import Claim, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
 from lab.record import TrialRecord
-from lab.runner import Live, Progress, run_trials
+from lab.runner import MAX_REPEATS, Live, Progress, run_trials
 from lab.store import RunFolder, TrialFolder
 from tests.fakes import FakeExecutor, gotcha_plan
 
@@ -112,7 +112,7 @@ def test_an_interrupted_run_keeps_what_was_measured_and_says_that_it_is_partial(
     assert judge_run(run).gotchas[0].claims[0].verdict == "inconclusive"
 
 
-def test_a_disturbed_pair_is_done_again_once_and_whole(tmp_path: Path) -> None:
+def test_a_disturbed_pair_is_done_again_whole(tmp_path: Path) -> None:
     plan, run = prepared(tmp_path)
     executor = FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
     complained: list[tuple[int, str]] = []
@@ -128,6 +128,13 @@ def test_a_disturbed_pair_is_done_again_once_and_whole(tmp_path: Path) -> None:
     again = [t.pair for t in executor.done].count(1)
     assert again == 4  # both arms twice
     assert "a noisy neighbour" in (run.path / "repeated.log").read_text()
+
+
+def test_a_pair_that_stays_disturbed_is_not_repeated_for_ever(tmp_path: Path) -> None:
+    plan, run = prepared(tmp_path)
+    executor = FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
+    run_trials(plan, run, executor, lambda p: None, lambda record, gotcha: "noise" if record.pair == 0 else "")
+    assert [t.pair for t in executor.done].count(0) == 2 * (MAX_REPEATS + 1)
 
 
 def test_progress_counts_every_trial_and_the_time_left_ends_at_nothing(tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ class Redis:
         return [self._child.pid] if self._child else []
 
     def flush(self) -> None:
-        """Empty the database."""
+        """Empty the database and the cache of scripts: a script that the last trial loaded would save this one a round trip."""
         self._client.flushdb()
+        self._client.script_flush()
 
     def reset_stats(self) -> None:
         """Forget the command statistics."""
