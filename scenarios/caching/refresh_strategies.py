@@ -153,8 +153,8 @@ SCENARIO = Scenario(
         burst("20 at once, slower build", READERS, 0.9, quick=False, variants=("locked", "correct")),
         burst("1 reader", 1, 0.1, control=True),
         Condition(
-            "steady", OpenLoad(RATE, connections=64), duration_s=5.0, user="Steady", params={"lambda_d": RATE / KEYS * BUILD_S},
-            variants=("naive", "xfetch"), quick_pairs=3,
+            "steady", OpenLoad(RATE, connections=64), duration_s=3.5, user="Steady", params={"lambda_d": RATE / KEYS * BUILD_S},
+            variants=("naive", "xfetch"), quick_pairs=6,
         ),
         Condition(
             "steady, half the rate", OpenLoad(RATE / 2, connections=64), duration_s=10.0, user="Steady",
