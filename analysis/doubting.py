@@ -6,7 +6,7 @@ from itertools import groupby
 
 from analysis.doubts import doubt
 from analysis.facts import TrialFacts
-from analysis.metrics import family_of
+from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
 from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
@@ -37,8 +37,10 @@ def most_overloaded(facts: Sequence[TrialFacts], variant: str) -> bool:
     return bool(own) and 2 * sum(own) >= len(own)
 
 
-def _of_answers(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
+def _of_answers(plan: GotchaPlan, condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
     key = condition.key
+    # A limiter refuses and a logout is answered with 401: errors and drift are doubts where something is timed.
+    timed = bool(claimed_families(plan, key) - {"count"})
     for variant, own in _arms(facts).items():
         if most_overloaded(facts, variant):
             yield doubt("overload", f"{variant}: the backlog grew for as long as the load lasted.", None, key)
@@ -49,10 +51,10 @@ def _of_answers(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[D
                 "unanswered", f"{variant}: {missing} of {total} requests were never answered.", missing / total, key
             )
         shares = [share for t in own if (share := t.number("error_share")) is not None]
-        if shares and max(shares) > ERROR_SHARE:
+        if timed and shares and max(shares) > ERROR_SHARE:
             yield doubt("errors", f"{variant}: up to {max(shares):.1%} of the requests failed.", max(shares), key)
         drifts = [t.drift for t in own if t.drift is not None]
-        if drifts and not most_overloaded(facts, variant) and min(abs(d) for d in drifts) > DRIFT:
+        if timed and drifts and not most_overloaded(facts, variant) and min(abs(d) for d in drifts) > DRIFT:
             worst = max(drifts, key=abs)
             yield doubt("not_steady", f"{variant}: median latency moved by {worst:+.0%} within the window.", worst, key)
 
@@ -156,7 +158,7 @@ def doubts_of(
     for condition in plan.conditions:
         own = [trial for trial in facts.get(condition.key, ()) if trial.ok]
         if own:
-            found += _of_answers(condition, own)
+            found += _of_answers(plan, condition, own)
             found += _of_server(condition, own)
             found += _of_generator(condition, own)
             found += _of_machine(plan, condition, own, environment)

@@ -13,9 +13,9 @@ from scipy import stats
 
 from analysis.facts import Histogram, TrialFacts
 from analysis.frames import is_timed
-from analysis.metrics import Family, family_of
+from analysis.metrics import Family, claimed_families
 from analysis.model import GateResult
-from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
+from lab.model import ClosedLoad, Condition, GotchaPlan, OpenLoad, StagedLoad
 from lab.record import TrialRecord
 
 
@@ -309,12 +309,7 @@ def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
     if worst <= 1:
         return ""
     spoiled = next(gate.spoils for gate in GATES if gate.name == "G9")
-    families = {
-        family_of(ref)
-        for claim in gotcha.claims if record.condition in claim.predictions
-        for ref in MetricExpression.parse(claim.metric).refs
-    }  # fmt: skip
-    return which if families & spoiled else ""
+    return which if claimed_families(gotcha, record.condition) & spoiled else ""
 
 
 def noise(cell: Cell) -> Outcome:

@@ -34,6 +34,17 @@ def family_of(ref: MetricRef) -> Family:
     return "time" if metric.name.startswith("fit_") and ref.arg == "latency" else metric.family
 
 
+def claimed_families(plan: GotchaPlan, condition: str) -> set[Family]:
+    """The kinds of quantities that claims read under a condition (its key); unknown metrics are left out."""
+    refs = [
+        ref
+        for claim in plan.claims
+        if condition in claim.predictions
+        for ref in MetricExpression.parse(claim.metric).refs
+    ]
+    return {family_of(ref) for ref in refs if ref.metric in METRICS}
+
+
 def unit_of_expression(expression: MetricExpression) -> str:
     """The unit of a claim's number: that of the metric, or x for the ratio of two."""
     return "x" if expression.denominator else unit_of(expression.numerator.metric)
@@ -56,5 +67,5 @@ def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg
 
 __all__ = [
     "METRICS", "STANDARD", "Context", "Family", "Metric", "MetricRefused", "Refusal",
-    "family_of", "measure", "parse_metric", "unit_of", "unit_of_expression",
+    "claimed_families", "family_of", "measure", "parse_metric", "unit_of", "unit_of_expression",
 ]  # fmt: skip
