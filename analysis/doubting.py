@@ -83,15 +83,17 @@ def _of_server(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Do
             )
 
 
-def _of_generator(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
+def _of_generator(plan: GotchaPlan, condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Doubt]:
     key, load = condition.key, condition.load
+    # A user class may wait on purpose (a check at fixed instants): the gap is a doubt where a rate is read.
+    rated = "rate" in claimed_families(plan, key)
     for trial in facts:
         seen = trial.record.generator
         wanted = isinstance(load, ClosedLoad) and load.reconnect
         if seen is not None and not wanted and seen.reconnects > RECONNECT_SHARE * max(trial.requests, 1):
             share = seen.reconnects / max(trial.requests, 1)
             yield doubt("reconnects", f"{trial.name}: {seen.reconnects} connections were opened again.", share, key)
-        if isinstance(load, ClosedLoad) and load.think_s == 0 and load.requests is None and trial.window_s:
+        if rated and isinstance(load, ClosedLoad) and load.think_s == 0 and load.requests is None and trial.window_s:
             gap = 1 - trial.mean_in_flight / load.users
             if gap > GAP:
                 yield doubt(
@@ -160,7 +162,7 @@ def doubts_of(
         if own:
             found += _of_answers(plan, condition, own)
             found += _of_server(condition, own)
-            found += _of_generator(condition, own)
+            found += _of_generator(plan, condition, own)
             found += _of_machine(plan, condition, own, environment)
     return merged([*found, *_of_claims(claims)])
 

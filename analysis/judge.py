@@ -49,6 +49,15 @@ class Case:
         """The finished trials of a condition."""
         return [trial for trial in self.facts.get(key, ()) if trial.ok]
 
+    def skipped(self, key: str) -> bool:
+        """Whether this machine could not have what a condition needs."""
+        trials = self.facts.get(key, ())
+        return bool(trials) and all(trial.record.status == "skipped" for trial in trials)
+
+    def judged_under(self, claim: ClaimPlan) -> list[str]:
+        """The conditions (keys) of a claim that were not skipped."""
+        return [key for key in claim.predictions if not self.skipped(key)]
+
 
 # ---------------------------------------------------------------- from trials to values
 
@@ -203,9 +212,10 @@ def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
 
 
 def judge_claim(case: Case, claim: ClaimPlan) -> ClaimVerdict:
-    """A claim over its conditions: the worst of them.  A crash in the rules is inconclusive, never a pass."""
+    """A claim over its conditions that were not skipped: the worst of them.  A crash in the rules is inconclusive, never a pass."""
     conditions = []
-    for key in claim.predictions:
+    keys = case.judged_under(claim)
+    for key in keys:
         try:
             conditions.append(judge_condition(case, claim, key))
         except Exception as error:
@@ -214,7 +224,8 @@ def judge_claim(case: Case, claim: ClaimPlan) -> ClaimVerdict:
     unit = unit_of_expression(MetricExpression.parse(claim.metric))
     return ClaimVerdict(
         claim.id, claim.kind, claim.statement, claim.metric, unit, claim.formula, claim.source, claim.relation,
-        claim.tolerance, worst(one.verdict for one in conditions), claim.headline, tuple(conditions),
+        claim.tolerance, worst(one.verdict for one in conditions), claim.headline if claim.headline in keys else keys[0],
+        tuple(conditions),
         indicative=case.run.mode == "quick",
     )  # fmt: skip
 
@@ -235,13 +246,17 @@ def _gates(
 
 def _run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
     found = []
-    failed = [trial for trials in case.facts.values() for trial in trials if not trial.ok]
+    failed = [t for trials in case.facts.values() for t in trials if not t.ok and t.record.status != "skipped"]
     planned = [trial for trial in case.run.trials if trial.gotcha == case.plan.slug]
     finished = sum(len(trials) for trials in case.facts.values())
     if case.run.mode == "quick":
         found.append(doubt("quick_run", "A quick run: its verdicts are indicative."))
     if finished < len(planned):
         found.append(doubt("partial_run", f"{finished} of {len(planned)} trials are there.", float(finished)))
+    for condition in case.plan.conditions:
+        if case.skipped(condition.key):
+            reason = case.facts[condition.key][0].record.reason
+            found.append(doubt("skipped", f"{condition.label}: {reason}", None, condition.key))
     if failed:
         found.append(doubt("failed_trials", f"{len(failed)} of {finished} trials failed.", float(len(failed))))
     if any("analysis crashed" in trial.record.reason for trial in failed):
@@ -282,14 +297,14 @@ def judge_gotcha(
     """One gotcha of a run."""
     facts = collect(run, plan)
     case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps))
-    claims = tuple(judge_claim(case, claim) for claim in plan.claims)
+    claims = tuple(judge_claim(case, claim) for claim in plan.claims if case.judged_under(claim))
     every = [trial for trials in facts.values() for trial in trials]
     return GotchaVerdict(
         plan.slug, plan.title, gotcha_verdict(claims), render_template(plan.answer, claims),
         regime_of(plan, run.plan, environment, every), claims,
         tuple(gate for gates in case.gates.values() for gate in gates),
         tuple(merged([*_run_doubts(case, claims), *doubts_of(plan, facts, claims, environment)])),
-        _metric_values(facts), tuple(_named(trial.record) for trial in every if not trial.ok),
+        _metric_values(facts), tuple(_named(trial.record) for trial in every if not trial.ok and trial.record.status != "skipped"),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ LabError
     ServiceError        PostgreSQL or Redis cannot be had        exit code 70
     ServerError         a target does not start, hangs or dies   a failed trial
     LoadError           the Locust child broke                   a failed trial
+    NotHereError        what a condition needs cannot be had     a skipped trial
     StoreError          results cannot be written or read        exit code 70
 """
 
@@ -35,6 +36,10 @@ class ServerError(LabError):
 
 class LoadError(LabError):
     """The load generator's child process broke."""
+
+
+class NotHereError(LabError):
+    """A condition asks for an interpreter or a version of a library that this machine cannot have."""
 
 
 class StoreError(LabError):

@@ -88,7 +88,7 @@ class GeneratorSeen:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as measured.  A failed one is a result too: ``status`` and ``reason`` say what happened.
+    """One trial as measured.  A failed or skipped one is a result too: ``status`` and ``reason`` say what happened.
 
     ``activity`` holds the peaks of pg_stat_activity by state while the load ran, ``activity_series`` rows of
     (monotonic ns, total, active, idle, idle in transaction); ``tables`` rows read per table once the server had stopped;
@@ -101,7 +101,7 @@ class TrialRecord:
     pair: int
     variant: str
     seed: int
-    status: Literal["ok", "failed", "interrupted"]
+    status: Literal["ok", "failed", "skipped", "interrupted"]
     reason: str = ""
     started_at: str = ""
     load_started_ns: int = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-from lab.errors import LabError, StoreError, UsageError
+from lab.errors import LabError, NotHereError, StoreError, UsageError
 from lab.model import Burst, Condition, GotchaPlan, Journey, RunPlan, StagedLoad, TrialPlan
 from lab.record import TrialRecord
 from lab.store import RunFolder, TrialFolder, remove_leftovers
@@ -152,7 +152,13 @@ def _perform(
     except LabError as error:
         reason = f"{error} {error.hint}".strip()
         record = TrialRecord(
-            trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status="failed", reason=reason
+            trial.gotcha,
+            trial.condition,
+            trial.pair,
+            trial.variant,
+            trial.seed,
+            reason=reason,
+            status="skipped" if isinstance(error, NotHereError) else "failed",
         )
     folder.write(record)
     return record

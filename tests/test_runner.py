@@ -1,14 +1,16 @@
 """From plan to trials on disk and on to a verdict, with an executor that answers from a formula."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from analysis.finish import exit_code
 from analysis.judge import judge_run
-from lab.errors import ServerError
-from lab.model import Claim, Condition, GotchaPlan, RunPlan, TrialPlan
+from lab import environments
+from lab.errors import NotHereError, ServerError
+from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
 from lab.record import TrialRecord
 from lab.runner import MAX_REPEATS, Live, Progress, run_trials
@@ -143,3 +145,53 @@ def test_progress_counts_every_trial_and_the_time_left_ends_at_nothing(tmp_path:
     run_trials(plan, run, FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}), seen.append)
     assert {one.index for one in seen} == set(range(len(plan.trials)))
     assert all(one.left_s >= 0 for one in seen)
+
+
+class WithoutOneCondition(FakeExecutor):
+    """A machine that cannot have what the condition "elsewhere" needs."""
+
+    def perform(
+        self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: Callable[[Live], None],
+    ) -> TrialRecord:  # fmt: skip
+        if condition.label == "elsewhere":
+            raise NotHereError("the environment for 3.99 cannot be had here: no such interpreter")
+        return super().perform(trial, gotcha, condition, folder, live)
+
+
+def test_a_condition_that_this_machine_cannot_have_is_skipped_and_the_others_are_judged(tmp_path: Path) -> None:
+    here, elsewhere = (Condition(label, ClosedLoad(10), duration_s=2.0) for label in ("here", "elsewhere"))
+    there = replace(FAST, id="there", headline="elsewhere", predict=lambda c: 4.0 if c.label == "elsewhere" else None)
+    both = replace(FAST, headline="elsewhere")
+    gotcha = gotcha_plan(both, there, conditions=(here, elsewhere), answer="{ratio:.0f} times here, {there} there")
+    plan = make_plan("run", "now", [gotcha], "quick", 1)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.write_plan(plan)
+    executor = WithoutOneCondition({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
+    assert run_trials(plan, run, executor, lambda p: None) == 0
+    verdicts = judge_run(run)
+    (judged,) = verdicts.gotchas
+    assert exit_code(verdicts) == 0
+    assert [(claim.id, claim.verdict, claim.at_headline.condition) for claim in judged.claims] == [
+        ("ratio", "reproduced", "here")
+    ]
+    assert judged.answer == "4 times here, not measured there"
+    assert not judged.failed_trials
+    (skipped,) = [one for one in judged.doubts if one.id == "skipped"]
+    assert skipped.condition == "elsewhere" and "no such interpreter" in skipped.seen
+
+
+def test_an_interpreter_that_is_nowhere_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def refuse(*args: object) -> str:
+        asked.append(args)
+        return "no interpreter found"
+
+    monkeypatch.setattr(environments, "user_cache_path", lambda name: tmp_path)
+    monkeypatch.setattr(environments, "_build", refuse)
+    monkeypatch.setattr(environments, "_refused", {})
+    for _ in range(2):
+        with pytest.raises(NotHereError, match=r"3\.99.*no interpreter found"):
+            environments.environment_for({}, "3.99")
+    assert len(asked) == 1

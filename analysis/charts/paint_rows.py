@@ -46,6 +46,8 @@ def paint_counts(picture: Picture) -> "Figure":
     height = BAR / len(bars)
     values = [y for one in bars for y in one.y] + [y for known in theory.values() for y in known.values()]
     greatest = max(finite(values), default=1.0) or 1.0
+    # An interval is shown to its end, unless that would shrink the bars to nothing.
+    limit = max([greatest, *(min(high, 1.6 * greatest) for one in bars for high in finite(one.high))]) * 1.05
     unit = picture.x_unit
     for index, one in enumerate(bars):
         color = color_of(one.variant, picture.variants)
@@ -53,10 +55,10 @@ def paint_counts(picture: Picture) -> "Figure":
             at = x - BAR / 2 + height * (index + 0.5)
             axes.barh(at, y, height * 0.86, color=color, alpha=0.88, linewidth=0)
             if low is not None and high is not None and low < high:
-                axes.plot([max(low, 0), high], [at, at], color=INK["fg"], linewidth=1.3, zorder=5)
+                axes.plot([max(low, 0), min(high, limit)], [at, at], color=INK["fg"], linewidth=1.3, zorder=5)
             predicted = theory.get(one.variant, {}).get(x)
             _bar_text(
-                axes, (y, high, predicted, greatest), at, height, f"{one.name}  " if len(bars) > 1 else "", color, unit
+                axes, (y, high, predicted, limit), at, height, f"{one.name}  " if len(bars) > 1 else "", color, unit
             )
     axes.set_yticks(range(rows), [textwrap.fill(name, 22) for name in picture.categories])
     axes.tick_params(axis="y", length=0, labelcolor=INK["fg"])
@@ -64,7 +66,7 @@ def paint_counts(picture: Picture) -> "Figure":
     axes.set_ylim(rows - 0.45, -0.55)
     human_axis(axes, "x", values, unit, picture.x_label, log=picture.log_x and min(values) > 0)
     if not picture.log_x:
-        axes.set_xlim(0, greatest * 1.05)
+        axes.set_xlim(0, limit)
     return figure
 
 
@@ -72,8 +74,8 @@ def _bar_text(
     axes: "Axes", ends: tuple[float, float | None, float | None, float], at: float, height: float, name: str, color: str, unit: str
 ) -> None:  # fmt: skip
     """The number at the bar's end, and the prediction's mark and number."""
-    value, high, predicted, greatest = ends
-    reach = max(value, min(high or 0.0, greatest))
+    value, high, predicted, limit = ends
+    reach = max(value, min(high or 0.0, limit))
     unit = "" if unit.startswith("per ") else unit  # the axis says it already
     text = f"{name}{human(value, unit)}"
     if predicted is not None:
@@ -86,7 +88,7 @@ def _bar_text(
             solid_capstyle="butt",
         )
         text += f"  (predicted {human(predicted, unit)})"
-        if predicted > value and predicted < value + 0.5 * greatest:
+        if predicted > value and predicted < value + 0.5 * limit:
             reach = max(reach, predicted)
     _text(axes, reach, at, text, color, fontweight="bold", fontsize=10.5)
 

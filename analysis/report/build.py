@@ -17,7 +17,7 @@ from analysis.charts.units import human
 from analysis.model import GotchaVerdict, RunVerdicts
 from analysis.report import pages, prose, words
 from analysis.report.code import code_css, comparisons
-from analysis.report.matrix import figures, lead
+from analysis.report.matrix import figures, lead, tally
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
 from lab.codec import from_json, to_json
 from lab.errors import StoreError, UsageError
@@ -55,7 +55,7 @@ def templates() -> Templates:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures)
-    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead)
+    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead, tally=tally)
     return found
 
 

@@ -13,15 +13,20 @@ BEGIN = "<!-- matrix: begin (made by `bench.py publish`, do not edit) -->"
 END = "<!-- matrix: end -->"
 
 
-def figures(claim: ClaimVerdict) -> str:
-    """Measured, interval and predicted at the headline condition in one line: "400 (predicted 400)"."""
+def measured(claim: ClaimVerdict) -> str:
+    """Measured value and interval at the headline condition: "1.98× [1.9 to 2.1×]"."""
     at = claim.at_headline
     if at.measured is None:
         return "not measured"
     text = human(at.measured.value, claim.unit)
     if at.measured.low is not None and at.measured.high is not None and at.measured.low != at.measured.high:
         text += f" [{human_range(at.measured.low, at.measured.high, claim.unit)}]"
-    return f"{text}, {predicted(claim)}"
+    return text
+
+
+def figures(claim: ClaimVerdict) -> str:
+    """Measured, interval and predicted at the headline condition in one line: "400, predicted 400"."""
+    return measured(claim) if claim.at_headline.measured is None else f"{measured(claim)}, {predicted(claim)}"
 
 
 def predicted(claim: ClaimVerdict) -> str:
@@ -33,6 +38,17 @@ def predicted(claim: ClaimVerdict) -> str:
 def lead(verdict: GotchaVerdict, kind: str) -> ClaimVerdict | None:
     """The claim that stands for its kind: the first, since authors put the one that matters first."""
     return next((claim for claim in verdict.claims if claim.kind == kind), None)
+
+
+def tally(verdict: GotchaVerdict) -> str:
+    """ "14 of 15 claims reproduced": a gotcha's word is that of its worst claim, which says nothing of the others."""
+    good = sum(claim.verdict == "reproduced" for claim in verdict.claims)
+    return f"{good} of {len(verdict.claims)} claims reproduced"
+
+
+def _claim_cell(claim: ClaimVerdict) -> str:
+    """The figure with its verdict's mark and, below it, the sentence that it belongs to: a bare count says nothing."""
+    return f"{VERDICTS[claim.verdict].symbol} **{measured(claim)}**, {predicted(claim)}<br>{_cell(claim.statement)}"
 
 
 def _cell(text: str) -> str:
@@ -51,10 +67,10 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
         cells = []
         for kind in KINDS:
             claim = lead(verdict, kind) if verdict else None
-            cells.append(_cell(figures(claim)) if claim else "")
+            cells.append(_claim_cell(claim) if claim else "")
         link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
         word = VERDICTS[verdict.verdict] if verdict else None
-        badge = f"{word.symbol} {word.label}" if word else "not yet judged"
+        badge = f"{word.symbol} {word.label}<br>{tally(verdict)}" if word and verdict else "not yet judged"
         lines.append(f"| {link} | {', '.join(map(str, plan.parts))} | {' | '.join(cells)} | {badge} |")
     return "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from lab.model import ClosedLoad, Condition
 from lab.processes import Guard, PortReservation, is_listening, wait_until
 
 USERS = 32
+ROUNDS = 2
 FAST_USER = """
 from locust import FastHttpUser, constant, task
 
@@ -53,9 +54,13 @@ def _on(cores: set[int]) -> Iterator[None]:
 
 
 def measure(guard: Guard, seconds: float) -> dict[str, float]:
-    """Requests per second by generator: ``lab``, ``fast_http_user`` and ``wrk`` (only where it is on the PATH)."""
+    """Requests per second by generator: ``lab``, ``fast_http_user`` and ``wrk`` (only where it is on the PATH).
+
+    The best of ``ROUNDS`` rounds in turns: a ceiling is what can be reached, and a neighbour on the host takes half of it for seconds.
+    """
     generator, server = _cores()
     folder = guard.temporary_folder("ceiling-")
+    found: dict[str, float] = {}
     with PortReservation() as reservation:
         url = f"http://127.0.0.1:{reservation.port}"
         with _on(server):
@@ -64,9 +69,14 @@ def measure(guard: Guard, seconds: float) -> dict[str, float]:
         try:
             wait_until(lambda: is_listening(reservation.port), 10, null, "the null server to listen")
             with _on(generator):
-                found = {"lab": _lab(guard, url, folder, seconds), "fast_http_user": _fast(url, folder, seconds)}
-                if shutil.which("wrk"):
-                    found["wrk"] = _wrk(url, seconds)
+                for turn in range(ROUNDS):
+                    seen = {
+                        "lab": _lab(guard, url, folder / f"lab-{turn}", seconds),
+                        "fast_http_user": _fast(url, folder, seconds),
+                    }
+                    if shutil.which("wrk"):
+                        seen["wrk"] = _wrk(url, seconds)
+                    found = {name: max(rate, found.get(name, 0.0)) for name, rate in seen.items()}
         finally:
             null.stop(2.0)
     return found
@@ -74,7 +84,7 @@ def measure(guard: Guard, seconds: float) -> dict[str, float]:
 
 def _lab(guard: Guard, url: str, folder: Path, seconds: float) -> float:
     condition = Condition("ceiling", ClosedLoad(USERS), duration_s=seconds, user="Reader")
-    with load_child(guard, folder / "lab", {}) as child:
+    with load_child(guard, folder, {}) as child:
         job = job_of(scenario_file("selftest/ceiling"), condition, "null", url, 1)
         measured = child.run(job, seconds + 10, lambda at_ns: None, lambda message: None)
     import numpy as np

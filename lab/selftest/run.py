@@ -15,7 +15,7 @@ from lab.store import RunFolder, TrialFolder, new_run
 from lab.terminal import Screen
 from lab.trial import RealExecutor
 
-CEILING_S = 3.0
+CEILING_S = 2.0  # of each round
 
 
 class WithAndWithoutWrapper:

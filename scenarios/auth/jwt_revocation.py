@@ -167,8 +167,8 @@ SCENARIO = Scenario(
             variants=("naive", "correct", "tempting"), params={"asked": ASKED},
         ),
         Condition(
-            "three rates", StagedLoad(tuple(Stage(rate, 0.7) for rate in (60.0, 120.0, 180.0)), connections=8), user="Steady", env=env(60),
-            variants=("naive", "correct", "server_session"), params={"rate": 120},
+            "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (100.0, 250.0, 400.0)), connections=8), user="Steady", env=env(60),
+            variants=("naive", "correct", "server_session"), params={"rate": 250},
         ),
     ),
     probes=(

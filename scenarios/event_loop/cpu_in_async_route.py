@@ -39,7 +39,7 @@ def crowd(
 ) -> Condition:
     """So many users who log in, and one who checks the health."""
     return Condition(
-        label, ClosedLoad(users + 1), duration_s=2.0, warmup_s=0.4, server=Server(workers=workers),
+        label, ClosedLoad(users + 1), duration_s=3.5 if users else 2.0, warmup_s=0.4, server=Server(workers=workers),
         params={"users": users, "workers": workers}, control=control, quick=quick, variants=variants,
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ SCENARIO = Scenario(
     constants={"MOST_PARTS": MOST_PARTS},
     contract_differs="",
     conditions=(
-        Condition("one part, then two", ClosedLoad(1), duration_s=2.5, warmup_s=0.3, params={"parts": 2}),
+        Condition("one part, then two", ClosedLoad(1), duration_s=2.0, warmup_s=0.5, params={"parts": 2}, quick_pairs=5),
         Condition("nobody computes", ClosedLoad(1), duration_s=1.0, params={"parts": 0}, variants=("naive", "correct"), control=True),
     ),
     probes=(Probe("/health", body={"status": "ok"}), Probe("/primes?parts=1&size=100", ignore=("found",), body={"parts": 1})),

@@ -65,8 +65,8 @@ SCENARIO = Scenario(
         *(reads(f"read at once, FastAPI {version}", version) for version in sorted((*AFTER_TASKS, *BEFORE_RESPONSE))),
         reads("read at once"),
         Condition(
-            "no background work", ClosedLoad(USERS, requests=REQUESTS), user="Buyer", upstream=Upstream(0.0),
-            params={"users": USERS, "mail_s": 0.0}, control=True,
+            "no background work", ClosedLoad(USERS, requests=8 * REQUESTS), user="Buyer", upstream=Upstream(0.0),
+            params={"users": USERS, "mail_s": 0.0}, control=True, quick_pairs=5,
         ),
     ),
     probes=(Probe("/health", body={"status": "ok"}), Probe("/orders/999", status=404)),
