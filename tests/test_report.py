@@ -361,7 +361,7 @@ def test_the_matrix_for_the_readme(sample: Sample, tmp_path: Path) -> None:
     text = matrix.matrix_markdown(sample.verdicts, sample.plan.gotchas)
     lines = text.splitlines()
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
-    assert "35, predicted 35" in lines[2] and "◐ Smaller" in lines[2]
+    assert "**35**, predicted 35<br>" in lines[2] and "◐ Smaller" in lines[2]
     assert "<script" not in text
     readme = tmp_path / "README.md"
     readme.write_text(f"# Lab\n\n{matrix.BEGIN}\nold\n{matrix.END}\n\nend\n")
