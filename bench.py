@@ -10,7 +10,7 @@ import typer
 
 from lab.catalog import Catalog
 from lab.errors import LabError, UsageError
-from lab.terminal import complain, note
+from lab.terminal import complain, note, plain
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -131,17 +131,20 @@ def tour(
 
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
-    from analysis.finish import finish
+    from analysis.finish import draw_pages, judge_again
     from analysis.gates import disturbed
     from lab.session import measure
 
     session = measure(request, disturbed)
-    finished = finish(session.folder)
+    finished = judge_again(session.folder, colored=not plain(sys.stdout))
+    if not as_json:
+        # At once: the pictures of a run of everything take half a minute.
+        say(finished.table)
+    page = draw_pages(session.folder)
     if as_json:
         out(finished.document)
     else:
-        say(finished.table)
-        say(f"Report: {finished.report}")
+        say(f"Report: {page}")
     if session.interrupted:
         note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -210,7 +213,7 @@ def verdict(
     from analysis.finish import judge_again
     from lab.store import find_run
 
-    finished = judge_again(find_run(results, run))
+    finished = judge_again(find_run(results, run), colored=not plain(sys.stdout))
     if as_json:
         out(finished.document)
     else:

@@ -1,22 +1,18 @@
 """From trials on disk to what a person reads: verdicts, the report, a table and one JSON document."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.judge import judge_run, write_verdicts
-from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from analysis.model import ClaimVerdict, RunVerdicts
+from analysis.table import verdicts_text
 from lab.codec import to_dict
 from lab.store import ROOT, RunFolder, newest_selftest, write_bytes
 
 EXIT = {
     "reproduced": 0, "smaller": 1, "symptom_only": 1, "not_reproduced": 1, "reversed": 1, "inconclusive": 2, "invalid": 2,
-}  # fmt: skip
-WIDTH = 100
-WORD = {
-    "reproduced": "REPRODUCED", "smaller": "SMALLER", "symptom_only": "SYMPTOM ONLY", "not_reproduced": "NOT REPRODUCED",
-    "reversed": "REVERSED", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID",
 }  # fmt: skip
 
 
@@ -29,43 +25,6 @@ class Finished:
     table: str
     report: Path
     exit_code: int
-
-
-def _number(value: float) -> str:
-    if value == int(value) and abs(value) < 1e7:
-        return f"{int(value):,}"
-    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _claim_line(claim: ClaimVerdict) -> str:
-    at = claim.at_headline
-    measured = _number(at.measured.value) if at.measured else "none"
-    interval = ""
-    if (
-        at.measured
-        and at.measured.low is not None
-        and at.measured.high is not None
-        and at.measured.low != at.measured.high
-    ):
-        interval = f" [{_number(at.measured.low)}, {_number(at.measured.high)}]"
-    relation = {"at_most": "at most ", "at_least": "at least "}.get(claim.relation, "")
-    text = f"{claim.kind:<9} {claim.statement}"
-    figures = f"predicted {relation}{_number(at.predicted)}, measured {measured}{interval} {claim.unit}".rstrip()
-    return f"  {WORD[claim.verdict]:<15}{text}"[:WIDTH] + f"\n{'':<27}{figures}"[: WIDTH + 1]
-
-
-def _gotcha_lines(gotcha: GotchaVerdict) -> list[str]:
-    lines = [f"{WORD[gotcha.verdict]}  {gotcha.gotcha}", f"  {gotcha.answer}"]
-    lines += [_claim_line(claim) for claim in gotcha.claims]
-    lines += [f"  doubt: {doubt.seen} {doubt.advice}".rstrip() for doubt in gotcha.doubts[:4]]
-    lines += [f"  failed trial: {one}" for one in gotcha.failed_trials[:3]]
-    return lines
-
-
-def table(verdicts: RunVerdicts) -> str:
-    """The verdicts as text that fits 100 columns."""
-    blocks = ["\n".join(_gotcha_lines(gotcha)) for gotcha in verdicts.gotchas]
-    return "\n\n".join(blocks)
 
 
 def _claim_document(claim: ClaimVerdict) -> dict[str, Any]:
@@ -98,25 +57,32 @@ def exit_code(verdicts: RunVerdicts) -> int:
     return max(EXIT[one.verdict] for one in verdicts.gotchas)
 
 
-def judge_again(run: RunFolder) -> Finished:
-    """Judge a stored run from its own plan and write verdicts.json.  Raises StoreError."""
+def judge_again(run: RunFolder, *, colored: bool = False) -> Finished:
+    """Judge a stored run from its own plan and write verdicts.json; ``colored`` is about the table.  Raises StoreError."""
     found = newest_selftest(run.path.parent)
     verdicts = judge_run(run, found["ceiling"]["lab_rps"] if found else None)
     write_verdicts(run, verdicts)
     return Finished(
-        run.name, document(verdicts), table(verdicts), run.derived / "report" / "index.html", exit_code(verdicts)
+        run.name,
+        document(verdicts),
+        verdicts_text(verdicts, colored=colored),
+        run.derived / "report" / "index.html",
+        exit_code(verdicts),
     )
+
+
+def draw_pages(run: RunFolder) -> Path:
+    """Draw a judged run's charts, build its pages and return their index.html.  Raises StoreError."""
+    from analysis.report.build import build_report
+    from analysis.selftest import for_report
+
+    found = newest_selftest(run.path.parent)
+    return build_report(run.path, ROOT, selftest=for_report(found) if found else None)
 
 
 def finish(run: RunFolder) -> Finished:
     """Judge, draw and build the pages.  Raises StoreError."""
-    from analysis.report.build import build_report
-    from analysis.selftest import for_report
-
-    finished = judge_again(run)
-    found = newest_selftest(run.path.parent)
-    index = build_report(run.path, ROOT, selftest=for_report(found) if found else None)
-    return Finished(finished.run, finished.document, finished.table, index, finished.exit_code)
+    return replace(judge_again(run), report=draw_pages(run))
 
 
 def finish_comparison(run: RunFolder) -> Finished:

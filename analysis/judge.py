@@ -206,8 +206,8 @@ def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
         if conclusion.more_pairs is None:
             reason += "; more pairs are unlikely to settle it"
         else:
-            minutes = _minutes(case, case.plan.condition(key), conclusion.more_pairs)
-            reason += f"; needs about {conclusion.more_pairs} more pairs, {max(1, math.ceil(minutes))} minutes"
+            minutes = max(1, math.ceil(_minutes(case, case.plan.condition(key), conclusion.more_pairs)))
+            reason += f"; needs about {conclusion.more_pairs} more pairs, {minutes} minute{'s' if minutes > 1 else ''}"
     return f"{reason} ({note})" if note else reason
 
 

@@ -69,18 +69,24 @@ def expected_s(condition: Condition) -> float:
     return took + condition.warmup_s + START_S + PER_WORKER_S * condition.workers
 
 
+TRUST_S = 30.0
+"""The first trials say little: the expectation counts like this many seconds that went as expected."""
+
+
 class _Clock:
     """Time left: the expected seconds of what is to do, scaled by how the expectation has held so far."""
 
     def __init__(self, expected: Sequence[float]) -> None:
         self._expected = expected
         self._started = time.monotonic()
+        self._at, self._began = 0, self._started
 
     def left_s(self, index: int) -> float:
-        done = sum(self._expected[:index])
-        took = time.monotonic() - self._started
-        scale = min(max(took / done, 0.5), 4.0) if index >= 2 and done else 1.0
-        return scale * sum(self._expected) - took if index < 2 else max(0.0, scale * sum(self._expected[index:]))
+        if index != self._at:
+            self._at, self._began = index, time.monotonic()
+        took, done = self._began - self._started, sum(self._expected[:index])
+        scale = min((took + TRUST_S) / (done + TRUST_S), 4.0)
+        return max(0.0, scale * sum(self._expected[index:]) - (time.monotonic() - self._began))
 
 
 def _pairs(plan: RunPlan) -> Iterator[list[tuple[int, TrialPlan]]]:

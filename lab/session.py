@@ -1,6 +1,5 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,6 +106,6 @@ def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str
     except KeyboardInterrupt:
         interrupted = True
     done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in plan.trials)
-    if not request.quiet and sys.stderr.isatty():
+    if not request.quiet:
         note(f"{done} trials in {duration((datetime.now(UTC) - started).total_seconds())}")
     return Session(folder, done, total, failed, interrupted)

@@ -64,6 +64,8 @@ BROWSER_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue',
 WIDTH_IN, HEIGHT_IN = 9.6, 5.4
 """At 100 dots an inch 960 x 540, a slide; the PNG has twice as many."""
 PNG_DPI = 200
+SHADE = 4
+"""The octree's colours are off by this much at most, of 255, where they fill an area."""
 
 
 def token_of(variant: str, variants: Sequence[str]) -> str:
@@ -140,9 +142,14 @@ def page_css() -> str:
 
 def svg_text(figure: "Figure") -> str:
     """The figure as an SVG element (no prolog) whose colours are variables."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue().decode()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    # Not savefig: it draws everything once more beforehand.  The PNG then need not lay out the same axes again.
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.set_layout_engine("none")
+    text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for name, value in LIGHT.items():
@@ -165,11 +172,27 @@ def standalone(svg: str) -> str:
 
 def png_bytes(figure: "Figure") -> bytes:
     """The figure on white, 1,920 pixels wide, in 128 colours (a third of the size, no visible difference)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PNG_DPI)
-    image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    figure.set_dpi(PNG_DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+    # The octree is seven times as fast as the median cut, and off by a shade only where edges are smoothed.
+    image = drawn.convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.putpalette(_snapped(image.getpalette() or []))
     packed = io.BytesIO()
-    image.save(packed, format="PNG", optimize=True)
+    image.save(packed, format="PNG")
     return packed.getvalue()
+
+
+def _snapped(flat: Sequence[int]) -> list[int]:
+    """A palette (red, green, blue, red, ...) in which what is a shade off one of the theme's colours is that colour."""
+    exact = [tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in INK.values()]
+    snapped: list[int] = []
+    for i in range(0, len(flat), 3):
+        seen = tuple(flat[i : i + 3])
+        near = min(exact, key=lambda color: max(abs(a - b) for a, b in zip(color, seen, strict=True)))
+        snapped += near if max(abs(a - b) for a, b in zip(near, seen, strict=True)) <= SHADE else seen
+    return snapped
