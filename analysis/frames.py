@@ -101,6 +101,8 @@ def _reader(path: Path, known: tuple[str, ...]) -> Callable[[str], Ints]:
         if not path.is_file():
             return np.empty(0, dtype=np.int64)
         try:
+            if name not in pq.read_schema(path).names:  # written by an older lab
+                return np.empty(0, dtype=np.int64)
             table = pq.read_table(path, columns=[name], memory_map=True)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(

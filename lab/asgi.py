@@ -2,7 +2,8 @@
 
 Every worker appends one row of ``SERVER_COLUMNS`` (int64, native order) to ``$LAB_OBSERVE_DIR/<pid>.rows`` each 100 ms, so that
 a killed worker loses at most its last tenth of a second, and names itself in the ``x-lab-pid`` response header.
-It runs in the target's environment, which may be another Python with other libraries: standard library and anyio only.
+It runs in the target's environment, which may be another Python with other libraries: standard library and anyio only, and of the lab
+only what keeps to the same.
 """
 
 import array
@@ -18,6 +19,8 @@ from typing import Any
 
 import anyio.to_thread
 
+from lab.pools import PoolWatch, watch_pools
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -30,9 +33,10 @@ TICKS_PER_ROW = 20
 class Sampler:
     """Watches one worker's loop with a timer of 5 ms; a late timer is a loop that was busy with something else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pools: PoolWatch) -> None:
         self.requests = 0
         self.in_flight = 0
+        self._pools = pools
         self._pid = os.getpid()
         self._file = (folder / f"{self._pid}.rows").open("ab", buffering=0)
         self._gc_ns = 0
@@ -56,6 +60,7 @@ class Sampler:
     def _tick(self) -> None:
         self._lag_ns = max(self._lag_ns, time.monotonic_ns() - self._due_ns)
         self._borrowed = max(self._borrowed, int(self._limiter.borrowed_tokens))
+        self._pools.look()
         self._ticks += 1
         if self._ticks >= TICKS_PER_ROW or self._lag_ns > TICKS_PER_ROW * TICK_S * 1e9:
             self._write()
@@ -63,7 +68,7 @@ class Sampler:
 
     def _write(self) -> None:
         row = (time.monotonic_ns(), self._pid, self.requests, self.in_flight, self._lag_ns, self._borrowed,
-               self._gc_ns, time.process_time_ns())  # fmt: skip
+               self._gc_ns, time.process_time_ns(), *self._pools.take())  # fmt: skip
         try:
             self._file.write(array.array("q", row).tobytes())
         except OSError as error:  # a full disk must not change what the target answers
@@ -83,11 +88,13 @@ class Observed:
     def __init__(self, app: App, folder: Path) -> None:
         self._app = app
         self._folder = folder
+        self._pools = PoolWatch()
+        watch_pools(self._pools)
         self._sampler: Sampler | None = None
         self._header = (b"x-lab-pid", str(os.getpid()).encode())
 
     def _start(self) -> Sampler:
-        self._sampler = Sampler(self._folder)
+        self._sampler = Sampler(self._folder, self._pools)
         self._sampler.start()
         return self._sampler
 

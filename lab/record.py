@@ -2,13 +2,14 @@
 
 format_version history
     1  first
+    2  server.parquet: pool_checked_out and pool_waiting; who reads an older one finds them empty.  TrialRecord: affinity
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SELFTEST_VERSION = 2  # of selftest.json; its history stands in analysis.selftest
 
 
@@ -93,7 +94,8 @@ class TrialRecord:
     ``activity`` holds the peaks of pg_stat_activity by state while the load ran, ``activity_series`` rows of
     (monotonic ns, total, active, idle, idle in transaction); ``tables`` rows read per table once the server had stopped;
     ``redis_commands`` calls per command; ``cpu_series`` rows of
-    (monotonic ns, CPU ns so far of each tree in the order of ``processes``); ``observed`` counts that the user class kept.
+    (monotonic ns, CPU ns so far of each tree in the order of ``processes``); ``observed`` counts that the user class kept;
+    ``affinity`` the cores of ``generator`` and ``target``, empty where the scheduler shared them out.
     """
 
     gotcha: str
@@ -127,6 +129,7 @@ class TrialRecord:
     events: tuple[EventSeen, ...] = ()
     generator: GeneratorSeen | None = None
     noise: Mapping[str, float] = field(default_factory=dict)
+    affinity: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -141,9 +144,13 @@ SERVER_COLUMNS = (
     "threads_borrowed",
     "gc_pause_ns",
     "cpu_ns",
+    "pool_checked_out",
+    "pool_waiting",
 )
+SERVER_ROW_BYTES = 8 * len(SERVER_COLUMNS)
 """One row per worker and sampling interval in server.parquet.  ``requests`` and ``cpu_ns`` are totals of that worker so far,
-``loop_lag_max_ns`` the longest lateness of a 5 ms timer in the interval, ``gc_pause_ns`` time in the collector so far."""
+``loop_lag_max_ns`` the longest lateness of a 5 ms timer in the interval, ``gc_pause_ns`` time in the collector so far.
+``pool_checked_out`` and ``pool_waiting`` are the peaks in the interval, -1 where the target uses no pool that the wrapper knows."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import psutil
 from lab.errors import ServerError
 from lab.model import Server
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.record import SERVER_ROW_BYTES
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
@@ -144,7 +145,7 @@ def read_and_remove_rows(running: RunningServer) -> list[bytes]:
     """The raw rows of every worker, whole rows only (a killed worker may have written part of one)."""
     rows = [path.read_bytes() for path in sorted(running.observe_dir.glob("*.rows"))]
     shutil.rmtree(running.observe_dir, ignore_errors=True)
-    return [data[: len(data) - len(data) % 64] for data in rows]
+    return [data[: len(data) - len(data) % SERVER_ROW_BYTES] for data in rows]
 
 
 def wait_for_quiet(seconds: float, running: RunningServer) -> None:

@@ -262,7 +262,7 @@ def server_rows(variant: str, condition: Condition) -> list[bytes]:
     """A row per worker and 100 ms: the loop is late by the call where it blocks."""
     lag = round(CALL_S * 1e9) if variant == "naive" else 1_000_000
     rows = [
-        (BEGAN_NS + step * 100_000_000, 4000 + worker, step * 2, 1, lag, 0, step * 10_000, step * 5_000_000)
+        (BEGAN_NS + step * 100_000_000, 4000 + worker, step * 2, 1, lag, 0, step * 10_000, step * 5_000_000, 1, 0)
         for worker in range(condition.workers) for step in range(1, 21)
     ]  # fmt: skip
     assert len(rows[0]) == len(SERVER_COLUMNS)

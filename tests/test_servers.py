@@ -11,6 +11,7 @@ from lab.errors import ServerError
 from lab.model import LoopKind, Server, ServerKind
 from lab.probes import send
 from lab.processes import Guard, PortReservation
+from lab.record import SERVER_ROW_BYTES
 from lab.servers import command_line, read_and_remove_rows, serving, start_server, unsupported
 
 APP = "lab.selftest.apps:work"
@@ -57,7 +58,7 @@ def test_every_server_starts_answers_and_names_its_workers(
         seen = running
     assert seen.child.poll() is not None
     rows = read_and_remove_rows(seen)
-    assert len(rows) == workers and all(len(data) % 64 == 0 and data for data in rows)
+    assert len(rows) == workers and all(len(data) % SERVER_ROW_BYTES == 0 and data for data in rows)
 
 
 RUDE = {

@@ -80,6 +80,7 @@ QUANTITIES = (
               _of_server("loop_lag_max_ns", 1e-9)),
     _Quantity("threads borrowed", "", ("threads_borrowed_max",), _of_server("threads_borrowed")),
     _Quantity("in flight at the server", "", ("server_in_flight_max",), _of_server("in_flight")),
+    _Quantity("waiting for a connection", "", ("pool_waiting_max",), _of_server("pool_waiting")),
     _Quantity("database connections", "", ("connections_peak", "sessions_opened"), _connections),
 )  # fmt: skip
 ALWAYS = ("answers", "latency, median", "event loop late by", "database connections")
@@ -141,7 +142,8 @@ def timeline(chart: Chart, data: ChartData) -> Picture:
         if points.get((q.label, variant), ((), ()))[0]
     ]
     panels = tuple(Panel(y_words(chart, q.label) if q is own and chart.y_label else q.label, q.unit) for q in shown)
-    note = f"{condition.label}: pair {pair + 1} of {1 + max(f.record.pair for f in data.folders())}"
+    pairs = {folder.record.pair for folder in data.folders() if folder.record.condition == condition.key}
+    note = f"{condition.label}: pair {pair + 1} of {len(pairs)}" if len(pairs) > 1 else condition.label
     return Picture(
         "timeline", chart.title, chart.x_label or "time since the load began", "s", panels, tuple(series), data.plan.variants,
         marks=marks, notes=(note,), log_y=chart.log_y,

@@ -46,8 +46,10 @@ def claimed_families(plan: GotchaPlan, condition: str) -> set[Family]:
 
 
 def unit_of_expression(expression: MetricExpression) -> str:
-    """The unit of a claim's number: that of the metric, or x for the ratio of two."""
-    return "x" if expression.denominator else unit_of(expression.numerator.metric)
+    """The unit of a claim's number: that of the metric, or x for the ratio of two.  A scenario's own number may name its unit: ``final[idle_s]``."""
+    ref = expression.numerator
+    own = unit_of(ref.arg) if ref.metric in ("final", "observed") else ""
+    return "x" if expression.denominator else unit_of(ref.metric) or own
 
 
 def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg: str = "") -> float | Refusal:

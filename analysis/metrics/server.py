@@ -37,6 +37,22 @@ def _loop_lag(quantile: float) -> Callable[[Context], float]:
     )
 
 
+def _pool(column: str) -> Callable[[Context], float]:
+    """The sum over the workers of the peak of their pools."""
+
+    def value(context: Context) -> float:
+        seen = context.trial.server(column)
+        if not len(seen):
+            raise refuse("the wrapper recorded no pool", "It is off, or the run is older than this metric.", "missing")
+        mask = _rows(context)
+        seen, pids = seen[mask], context.trial.server("pid")[mask]
+        if seen.max() < 0:
+            raise refuse("the target uses no pool of SQLAlchemy or asyncpg", "Use connections_peak.", "not_applicable")
+        return float(sum(seen[pids == pid].max() for pid in np.unique(pids)))
+
+    return value
+
+
 def gc_pause(context: Context) -> float:
     """Seconds in the garbage collector during the load, summed over the workers."""
     mask = _rows(context)
@@ -71,6 +87,8 @@ METRICS = [
     Metric("loop_lag_p99_s", "inside", _loop_lag(0.99)),
     Metric("threads_borrowed_max", "count", _greatest("threads_borrowed")),
     Metric("server_in_flight_max", "count", _greatest("in_flight")),
+    Metric("pool_checked_out_max", "count", _pool("pool_checked_out")),
+    Metric("pool_waiting_max", "count", _pool("pool_waiting")),
     Metric("gc_pause_s", "inside", gc_pause),
     Metric("cpu_s_per_request", "cpu", _cpu_per_request("server", "postgres", "redis", "celery")),
     Metric("cpu_server_s_per_request", "cpu", _cpu_per_request("server")),
