@@ -78,6 +78,7 @@ def regime_of(
     }
     if environment is not None:
         found["cores"] = str(environment.cores)
+        found["cores_divided"] = _several([_divided(t.record.affinity) for t in done])
         found["over_subscribed"] = "yes" if any(is_over_subscribed(c, plan, environment) for c in conditions) else ""
         found["platform"] = environment.platform
     found["python"] = _version("python", done, None) or (environment.python if environment else "")
@@ -90,6 +91,13 @@ def regime_of(
     if environment is not None and plan.services:
         found["services_source"] = environment.services.get("source", "")
     return {name: value for name, value in found.items() if value}
+
+
+def _divided(affinity: Mapping[str, Sequence[int]]) -> str:
+    if not affinity:
+        return "shared by all"
+    generator, target = len(affinity["generator"]), len(affinity["target"])
+    return f"{generator} for the generator, {target} for target and services"
 
 
 def _payload(facts: Sequence[TrialFacts]) -> str:

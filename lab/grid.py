@@ -40,8 +40,10 @@ def as_grid(base: GotchaPlan, spread: GotchaPlan) -> GotchaPlan:
     All cells share one trace (``Condition.trace``), so that they differ in the server alone.  Raises UsageError: see ``harm_of``.
     """
     harm = harm_of(base)
+    # Cores are divided in one way for all cells, or more workers would also mean other cores.
+    most = max(c.workers for c in spread.conditions)
     cells = tuple(
-        replace(c, load=_for_every_worker(c.load), variants=ARMS, quick=True, quick_pairs=None)
+        replace(c, load=_for_every_worker(c.load), variants=ARMS, quick=True, quick_pairs=None, cores=max(c.cores, most))
         for c in spread.conditions if c.trace == harm.headline
     )  # fmt: skip
     keys = {cell.key for cell in cells}

@@ -89,7 +89,8 @@ class Condition:
     ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
     ``count_matches`` lets each answer name in ``x-lab-matches`` how many paths the router compared for it.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
-    ``trace`` (else each its own) replay the same arrivals and parameters.
+    ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` is how many the target must have besides the
+    generator's: where there are fewer, nothing is pinned and they share.
     """
 
     label: str
@@ -116,6 +117,7 @@ class Condition:
     forced: bool = False
     drain_s: float = 10.0
     trace: str = ""
+    cores: int = 1
 
     @property
     def workers(self) -> int:

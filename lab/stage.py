@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from lab.cores import SHARED, Cores, on
 from lab.environments import target_python
 from lab.errors import LabError, ServerError
 from lab.locate import target_app, target_module
@@ -37,6 +38,7 @@ class Stage:
     target_env: dict[str, str]
     nodes: list[CeleryNode] = field(default_factory=list)
     proxy: FaultProxy | None = None
+    cores: Cores = SHARED
     _server: RunningServer | None = None
     _restarted: RunningServer | None = None
     _killed: bool = False
@@ -93,7 +95,8 @@ class Stage:
             if wait_s > 0 and self._stop.wait(wait_s):
                 return
             try:
-                detail = self._do(event)
+                with on(self.cores.target):
+                    detail = self._do(event)
                 at_ns = time.monotonic_ns()  # afterwards: some events wait for their moment
             except (LabError, OSError, psutil.Error) as error:
                 self._problem = f"event {event.label or event.action} at {event.at_s} s: {error}"
@@ -206,13 +209,14 @@ def _through(env: Mapping[str, str], proxy: FaultProxy, variable: str) -> dict[s
 
 @contextmanager
 def staged(
-    services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path
-) -> Iterator[Stage]:
+    services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path,
+    cores: Cores = SHARED,
+) -> Iterator[Stage]:  # fmt: skip
     """Everything around the target of one trial, gone at the end.  Raises LabError where something cannot be had."""
     target = target_module(gotcha.slug, trial.variant)
     condition = replace(condition, server=condition.server_of(trial.variant))
     with ExitStack() as stack:
-        python = target_python(condition)
+        python = target_python(condition, gotcha.services)
         if services.redis:
             services.redis.flush()
         env = _addresses(services, database)
@@ -237,6 +241,7 @@ def staged(
             env,
             target_env,
             proxy=proxy,
+            cores=cores,
         )
         stack.callback(stage.close)
         if condition.celery:

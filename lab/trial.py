@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab.cores import Cores, divide, on, place, usable
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, ServerError
 from lab.load import LoadChild, Measured, job_of, load_child
@@ -90,21 +91,26 @@ class RealExecutor:
         """See ``lab.runner.Executor``.  Raises LabError where the trial failed."""
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         folder.path.mkdir(parents=True, exist_ok=True)
+        processes = processes_for(condition.load, self._processes)
+        cores = divide(usable(), condition.cores, processes)
         with ExitStack() as stack:
+            stack.enter_context(on(cores.generator))
+            self._place_services(cores)
             work = self._services.guard.temporary_folder("trial-")
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             reads = Reads()
             # Locust needs the services' addresses too: a scenario may look at the truth in the database.
             database = stack.enter_context(self.database(gotcha, condition))
-            stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work))
-            processes = processes_for(condition.load, self._processes)
+            with on(cores.target):
+                stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work, cores))
             child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env, processes))
-            server = stack.enter_context(
-                serving(
-                    self._services.guard, stage.condition.server, target_app(gotcha.slug, trial.variant),
-                    work, stage.target_env, python=stage.python, observe=self._observe,
-                )
-            )  # fmt: skip
+            with on(cores.target):
+                server = stack.enter_context(
+                    serving(
+                        self._services.guard, stage.condition.server, target_app(gotcha.slug, trial.variant),
+                        work, stage.target_env, python=stage.python, observe=self._observe,
+                    )
+                )  # fmt: skip
             stage.attach(server)
             reads.probes += [run_probe(server.url, probe, "before") for probe in gotcha.probes if probe.before]
             wait_for_quiet(SETTLE_S, server)
@@ -127,7 +133,23 @@ class RealExecutor:
             _save_samples(measured.samples, folder.path / "samples.parquet")
             if measured.error:
                 raise LoadError(f"the user class broke: {measured.error}", f"Mend scenarios/{gotcha.slug}.py.")
-            return self._record(trial, stage.condition, started_at, measured, server, pids, reads)
+            return self._record(trial, stage, started_at, measured, server, pids, reads)
+
+    def _place_services(self, cores: Cores) -> None:
+        """The services outlive a trial, and the one before may have divided the cores in another way."""
+        for service in (self._services.postgres, self._services.redis):
+            if service is not None:
+                place(service.pids(), cores.target or usable())
+
+    def settle(self, condition: Condition, patience_s: float, live: Callable[[Live], None]) -> float:
+        """See ``lab.runner.Executor``."""
+        cores = divide(usable(), condition.cores, processes_for(condition.load, self._processes))
+        pulses = self._services.pulses
+        return pulses.wait_until_quiet(
+            patience_s,
+            cores.target,
+            lambda slowdown: live(Live(f"waiting: a core is {slowdown:.0%} slower than it can be")),
+        )
 
     @contextmanager
     def database(self, gotcha: GotchaPlan, condition: Condition) -> Iterator[str]:
@@ -148,15 +170,18 @@ class RealExecutor:
         finally:
             postgres.drop(database)
 
-    def _roots(self, server: RunningServer, child: LoadChild, stage: Stage) -> dict[str, Callable[[], list[int]]]:
+    def _roots(
+        self, gotcha: GotchaPlan, server: RunningServer, child: LoadChild, stage: Stage
+    ) -> dict[str, Callable[[], list[int]]]:
+        """The process trees to watch: of the services only those that the gotcha uses, for all that a run needs are up."""
         services = self._services
         roots: dict[str, Callable[[], list[int]]] = {
             "server": lambda: [stage.server_pid(server)],
             "generator": lambda: child.pids,
         }
-        if services.postgres:
+        if services.postgres and "postgres" in gotcha.services:
             roots["postgres"] = services.postgres.pids
-        if services.redis:
+        if services.redis and "redis" in gotcha.services:
             roots["redis"] = services.redis.pids
         if stage.celery_pids:
             roots["celery"] = lambda: list(stage.celery_pids)
@@ -167,7 +192,7 @@ class RealExecutor:
         reads: Reads, live: Callable[[Live], None],
     ) -> Measured:  # fmt: skip
         services, database = self._services, stage.database
-        watch = TreeWatch(self._roots(server, child, stage))
+        watch = TreeWatch(self._roots(gotcha, server, child, stage))
         pollers = [Poller(watch.poll, POLL_S)]
         if database and services.postgres:
             if services.redis:
@@ -200,6 +225,9 @@ class RealExecutor:
         reads.processes = watch.stop()
         reads.cpu_series = watch.series
         reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
+        slowdown = services.pulses.slowdown(measured.started_ns, measured.ended_ns, stage.cores.target)
+        if slowdown is not None:
+            reads.noise = {**reads.noise, "core_slowdown": slowdown}
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
             reads.redis_memory = services.redis.memory_bytes()
@@ -253,10 +281,11 @@ class RealExecutor:
                 yield PlanSeen(**{**vars(entry), "name": asked.name, "level": asked.level})
 
     def _record(
-        self, trial: TrialPlan, condition: Condition, started_at: str, measured: Measured, server: RunningServer,
+        self, trial: TrialPlan, stage: Stage, started_at: str, measured: Measured, server: RunningServer,
         pids: tuple[int, ...], reads: Reads,
     ) -> TrialRecord:  # fmt: skip
-        services = self._services
+        services, condition, cores = self._services, stage.condition, stage.cores
+        affinity = {"generator": cores.generator, "target": cores.target} if cores.target else {}
         return TrialRecord(
             trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status="ok", started_at=started_at,
             load_started_ns=measured.started_ns, load_ended_ns=measured.ended_ns, request_names=measured.request_names,
@@ -266,7 +295,7 @@ class RealExecutor:
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
-            versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
+            affinity=affinity, versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
         )  # fmt: skip
 
 

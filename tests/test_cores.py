@@ -1,0 +1,109 @@
+"""Cores are divided between generator and target where there are enough, and everything that a trial starts keeps to its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.cores import SHARED, Cores, divide, on, place, usable
+from lab.processes import Guard
+from lab.pulse import ROUNDS, Pulses, beat
+
+linux = pytest.mark.skipif(not usable(), reason="cores cannot be chosen here")
+several = pytest.mark.skipif(len(usable()) < 2, reason="one core")
+
+
+@pytest.mark.parametrize(
+    ("cores", "target", "generators", "expected"),
+    [
+        ({0, 1}, 1, 1, Cores((1,), (0,))),
+        ({0, 1}, 2, 1, SHARED),
+        ({0}, 1, 1, SHARED),
+        ({2, 5, 6, 7}, 1, 2, Cores((6, 7), (2, 5))),
+        ({0, 1, 2, 3}, 3, 1, Cores((3,), (0, 1, 2))),
+        (set(), 1, 1, SHARED),
+    ],
+)
+def test_the_generator_gets_the_last_cores_and_the_target_the_rest(
+    cores: set[int], target: int, generators: int, expected: Cores
+) -> None:
+    assert divide(cores, target, generators) == expected
+
+
+@linux
+@several
+def test_what_is_started_on_a_core_stays_there_and_the_starter_comes_back() -> None:
+    before, one = usable(), max(usable())
+    with on({one}):
+        done = subprocess.run(
+            [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"], capture_output=True, text=True
+        )
+    assert done.stdout.split() == [str(one)]
+    assert usable() == before
+
+
+@linux
+@several
+def test_a_running_process_is_moved_and_a_gone_one_is_no_error() -> None:
+    one = min(usable())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        place([child.pid, 2**22 - 1], {one})
+        assert os.sched_getaffinity(child.pid) == {one}
+        child.communicate(b"\n", timeout=10)
+
+
+@linux
+def test_pulses_are_read_their_best_is_kept_and_a_slow_core_shows(tmp_path: Path) -> None:
+    cache = tmp_path / "core-speed.json"
+    with Guard() as guard:
+        pulses = Pulses(guard, "a machine", cache)
+        began = time.monotonic_ns()
+        deadline = time.monotonic() + 20
+        while pulses.slowdown(began, time.monotonic_ns()) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (pulses.slowdown(began, time.monotonic_ns()) or -1) >= 0
+        assert pulses.slowdown(0, began // 2) is None
+        best = pulses.best_ns()
+        assert best > 0
+        pulses.close()
+    assert json.loads(cache.read_text()) == {"a machine": pulses.best_ns()}
+
+    cache.write_text(json.dumps({"a machine": 1, "another": 5}))  # a machine that once was far faster
+    with Guard() as guard:
+        slow = Pulses(guard, "a machine", cache)
+        while slow.now() is None and time.monotonic() < deadline + 20:
+            time.sleep(0.05)
+        said: list[float] = []
+        assert slow.wait_until_quiet(0.2, waiting=said.append) >= 0.2
+        assert min(said) > 1
+        slow.close()
+    assert json.loads(cache.read_text()) == {"a machine": 1, "another": 5}
+
+
+@linux
+def test_a_damaged_cache_is_no_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "core-speed.json"
+    cache.write_text("{")
+    with Guard() as guard:
+        pulses = Pulses(guard, "a machine", cache)
+        assert pulses.best_ns() == 0
+        pulses.close()
+
+
+def test_a_pulse_ends_with_its_input_and_writes_whole_rows(tmp_path: Path) -> None:
+    assert ROUNDS > 0 and beat.__module__ == "lab.pulse"
+    path = tmp_path / "rows"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "lab.pulse", str(path)], stdin=subprocess.PIPE, cwd=Path(__file__).parent.parent
+    )
+    deadline = time.monotonic() + 20
+    while (not path.exists() or path.stat().st_size < 48) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait(5) == 0
+    assert path.stat().st_size % 16 == 0 and path.stat().st_size >= 48
