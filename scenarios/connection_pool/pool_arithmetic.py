@@ -54,9 +54,18 @@ def in_bursts(condition: Condition, value: float) -> float | None:
     return value if "bursts" in condition.params else None
 
 
+def steady(users: int, *, quick: bool = True, variants: tuple[str, ...] = ()) -> Condition:
+    """Users who never pause, in whole rounds of as many as there are connections."""
+    at_once = min(users, POOL_SIZE + MAX_OVERFLOW)
+    return Condition(
+        f"{users} users", ClosedLoad(users, requests=max(12 * at_once, 6 * users)), params={"workers": 1, "users": users}, quick=quick,
+        variants=variants,
+    )  # fmt: skip
+
+
 def saturated(condition: Condition, value: float) -> float | None:
     """``value`` where more users than connections never pause."""
-    return value if "users" in condition.params else None
+    return value if "users" in condition.params and condition.number("users") > POOL_SIZE + MAX_OVERFLOW else None
 
 
 SCENARIO = Scenario(
@@ -72,7 +81,10 @@ SCENARIO = Scenario(
         Condition(
             "4 bursts of 12", Burst(BURST, repeats=BURSTS, every_s=0.8), params={"workers": 1, "bursts": BURSTS}, quick_pairs=1,
         ),
-        Condition("60 users", ClosedLoad(60, requests=360), params={"workers": 1, "users": 60}),
+        steady(5, variants=("naive",)),
+        steady(15, variants=("naive",), quick=False),
+        steady(30, variants=("naive",)),
+        steady(60),
     ),
     probes=(Probe("/health", body={"status": "ok"}),),
     claims=(
@@ -100,11 +112,17 @@ SCENARIO = Scenario(
             "no_churn", "mechanism", "under sustained load nothing is opened again", "naive.sessions_opened",
             predict=lambda c: saturated(c, POOL_SIZE + MAX_OVERFLOW), tolerance=0.0,
             formula="p + o", source="a waiting request takes the connection over; claims pool-no-churn-sustained",
+            headline="60 users",
         ),
         Claim(
-            "little", "mechanism", "P connections held for T let P / T through", "naive.throughput_rps",
-            predict=lambda c: saturated(c, (POOL_SIZE + MAX_OVERFLOW) / HOLD_S), tolerance=0.25,
-            formula="(p + o) / T", source="Little's law; claims pool-little",
+            "little", "mechanism", "P connections held for T let P / T through, however many users wait", "naive.throughput_rps",
+            predict=lambda c: min(c.number("users"), POOL_SIZE + MAX_OVERFLOW) / HOLD_S if "users" in c.params else None, tolerance=0.25,
+            formula="min(C, p + o) / T: the knee is at C = p + o", source="Little's law; claims pool-little", headline="60 users",
+        ),
+        Claim(
+            "waiting", "mechanism", "all the others wait for a connection", "naive.pool_waiting_max",
+            predict=lambda c: saturated(c, c.number("users") - POOL_SIZE - MAX_OVERFLOW) if "users" in c.params else None, tolerance=0.0,
+            formula="C - (p + o)", source="the pool itself, watched where it hands connections out", headline="60 users",
         ),
         Claim(
             "fits", "fix", "with the budget divided nobody is refused", "correct.responses_5xx",
@@ -126,6 +144,11 @@ SCENARIO = Scenario(
             "counts", "responses_5xx", "Four workers of 10 + 5 against 40 connections: {refused:.0f} requests refused; divided, {fits:.0f}",
             y_label="requests refused", conditions=("2 workers, all at once", "4 workers, all at once"), theory=("refused", "below", "fits"),
         ),
+        Chart(
+            "sweep", "throughput_rps", "Beyond 15 connections more users get no more: {little:.0f}/s",
+            x="users", x_label="users", y_label="answers per second", conditions=("5 users", "15 users", "30 users", "60 users"), theory=("little",),
+        ),
+        Chart("timeline", "pool_waiting_max", "Sixty users, 15 connections: {waiting:.0f} wait all the time", conditions=("60 users",)),
         Chart("timeline", "connections", "All pools grow at once until the database refuses", conditions=("4 workers, all at once",)),
         Chart(
             "counts", "sessions_opened", "Four bursts of 12 open {spikes:.0f} connections with an overflow, {no_spikes:.0f} without",

@@ -78,6 +78,12 @@ SCENARIO = Scenario(
             formula="T", source="the limiter's borrowed tokens", headline="10 threads, 5 connections, 15 requests",
         ),
         Claim(
+            "all_wait", "mechanism", "and each of them waits for a connection", "naive.pool_waiting_max",
+            predict=lambda c: over(c, c.number("threads")), tolerance=0.0,
+            formula="T", source="the pool's own queue; the P connections are held by requests that wait for a thread",
+            headline="10 threads, 5 connections, 15 requests",
+        ),
+        Claim(
             "correct_clean", "fix", "with the session ended before the return nobody waits for the timeout", "correct.observed[stalled]",
             predict=lambda c: 0.0, tolerance=0.0,
             formula="0", source="who has a connection needs no other thread", headline="10 threads, 5 connections, 15 requests",
