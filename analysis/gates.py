@@ -45,7 +45,6 @@ THRESHOLDS = {
     "probe_client_level": Threshold(0.99, "", "method.md G8: order-statistic interval of the probe client's quantile"),
     "probe_client_slack": Threshold(0.10, "", "method.md G8; PASTA: Poisson probes see time averages (Wolff 1982)"),
     "steal_share": Threshold(0.05, "", "method.md G9: as foreign_cpu_share, a tenth of one of two cores"),
-    "core_slowdown": Threshold(0.20, "", "method.md G9: a quiet core's pulse wavers by 5 to 15 %, beside a busy sibling it takes 1.8 times as long"),
     "foreign_cpu_share": Threshold(0.10, "", "method.md G9: a tenth of a core taken by others is as large as the equivalence band"),
 }  # fmt: skip
 """Every number that a gate compares with."""
@@ -299,7 +298,7 @@ def probe_client(cell: Cell) -> Outcome:
 def disturbance(record: TrialRecord) -> tuple[float, str]:
     """How far the worst kind of noise is above its threshold (1 = at it), and which; 0 where nothing was recorded."""
     worst, which = 0.0, ""
-    for name in ("steal_share", "foreign_cpu_share", "core_slowdown"):
+    for name in ("steal_share", "foreign_cpu_share"):
         value = record.noise.get(name)
         if value is not None and value / _limit(name) > worst:
             worst, which = value / _limit(name), f"{name} {value:.3g} (limit {_limit(name):g})"
@@ -314,13 +313,8 @@ def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
     worst, which = disturbance(record)
     if worst <= 1:
         return ""
-    return which if sensitive(gotcha, record.condition) else ""
-
-
-def sensitive(gotcha: GotchaPlan, condition: str) -> bool:
-    """Whether anything is claimed under a condition (its key) that noise can spoil."""
     spoiled = next(gate.spoils for gate in GATES if gate.name == "G9")
-    return bool(claimed_families(gotcha, condition) & spoiled)
+    return which if claimed_families(gotcha, record.condition) & spoiled else ""
 
 
 def noise(cell: Cell) -> Outcome:

@@ -1,7 +1,8 @@
 """How fast each core is at the moment: a small fixed computation on every core, twenty times a second.
 
 On a shared host a neighbour on the sibling of a core takes nearly half of its speed for seconds, and neither steal nor load shows it: the
-guest's core is busy all the time, it only computes less.  CPU time grows with it, so CPU per request is not safe from it either.
+guest's core is busy all the time, it only computes less.  CPU time grows with it, by up to four fifths here: so CPU per request is expressed
+at the speed of the best pulse wherever the target had cores of its own (``analysis.speed``).
 
 ``python -m lab.pulse FILE`` appends (CLOCK_MONOTONIC ns, CPU ns of the computation) as int64 pairs to a file until its standard input ends.
 """
@@ -13,20 +14,19 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from lab.cores import on, usable
 from lab.processes import Child, Guard
+from lab.record import PulseSeen
 
 PERIOD_S = 0.05
-ROUNDS = 300  # of PBKDF2: about 70 us, in registers and the first cache
+ROUNDS = 300  # of PBKDF2: about 70 us, after as much of a warm-up; in registers and the first cache
 ROW_BYTES = 16
-WINDOW_S = 0.3  # of "now": six pulses
 FEWEST = 3
-QUIET = 0.15  # slower than this by the clock of the best pulse is not quiet; a quiet core wavers by 5 to 15 %
 LIMIT_S = 6 * 3600.0
 
 
@@ -35,7 +35,9 @@ def beat(path: Path) -> None:
     end = time.monotonic() + LIMIT_S
     with path.open("ab", buffering=0) as file:
         while time.monotonic() < end and not select.select([sys.stdin], [], [], PERIOD_S)[0]:
-            hashlib.pbkdf2_hmac("sha256", b"warm", b"up", 10)
+            hashlib.pbkdf2_hmac(
+                "sha256", b"warm", b"up", ROUNDS
+            )  # a core that was idle takes its time to be itself again
             before = time.thread_time_ns()
             hashlib.pbkdf2_hmac("sha256", b"a core", b"speed", ROUNDS)
             file.write(array.array("q", (time.monotonic_ns(), time.thread_time_ns() - before)).tobytes())
@@ -81,32 +83,11 @@ class Pulses:
         kept = _kept(self._cache).get(self._machine)
         return min([*found, *([kept] if kept else [])], default=0)
 
-    def slowdown(self, start_ns: int, end_ns: int, cores: Collection[int] = ()) -> float | None:
-        """By what share the slowest of these cores (default: any) was slower than the best pulse: 0.8 took 1.8 times as long on average."""
+    def during(self, start_ns: int, end_ns: int, cores: Collection[int] = ()) -> PulseSeen | None:
+        """The pulses of these cores (default: all) between two instants; None below ``FEWEST``."""
         self._read()
-        best, found = self.best_ns(), []
-        for core in cores or self._seen:
-            took = [took for at, took in self._seen.get(core, ()) if start_ns <= at <= end_ns]
-            if len(took) >= FEWEST and best:
-                found.append(sum(took) / len(took) / best - 1)
-        return max(found, default=None)
-
-    def now(self, cores: Collection[int] = ()) -> float | None:
-        """The slow-down of the last moment."""
-        at = time.monotonic_ns()
-        return self.slowdown(at - int(WINDOW_S * 1e9), at, cores)
-
-    def wait_until_quiet(
-        self, patience_s: float, cores: Collection[int] = (), waiting: Callable[[float], None] = lambda slowdown: None
-    ) -> float:
-        """Wait for a moment in which the cores are fast, at most ``patience_s``; returns the seconds waited."""
-        began = time.monotonic()
-        while (slowdown := self.now(cores)) is not None and slowdown > QUIET:
-            if time.monotonic() - began >= patience_s:
-                break
-            waiting(slowdown)
-            time.sleep(PERIOD_S)
-        return time.monotonic() - began
+        rows = [row for core in cores or self._seen for row in self._seen.get(core, ()) if start_ns <= row[0] <= end_ns]
+        return PulseSeen(self.best_ns(), tuple(sorted(rows))) if len(rows) >= FEWEST else None
 
     def close(self) -> None:
         """Stop the pulses and keep the best one for the next run."""

@@ -54,10 +54,6 @@ class Executor(Protocol):
         """Do it, write samples into ``folder`` and return the record.  Raises LabError where the trial failed."""
         ...
 
-    def settle(self, condition: Condition, patience_s: float, live: Callable[[Live], None]) -> float:
-        """Wait for a quiet machine, at most ``patience_s``; returns the seconds waited."""
-        ...
-
 
 def expected_s(condition: Condition) -> float:
     """Roughly how long a trial of this condition takes, with its overhead, for the time left."""
@@ -73,8 +69,6 @@ def expected_s(condition: Condition) -> float:
     return took + condition.warmup_s + START_S + PER_WORKER_S * condition.workers
 
 
-PATIENCE_S = 10.0
-PATIENCE_SHARE = 0.25
 TRUST_S = 30.0
 """The first trials say little: the expectation counts like this many seconds that went as expected."""
 
@@ -107,29 +101,19 @@ def run_trials(
     executor: Executor,
     report: Callable[[Progress], None],
     disturbed: Callable[[TrialRecord, GotchaPlan], str] = lambda record, gotcha: "",
-    sensitive: Callable[[GotchaPlan, str], bool] = lambda gotcha, condition: False,
 ) -> int:
     """Do every trial of the plan and save each one; returns how many failed.
 
-    Before a pair of a ``sensitive`` condition the machine is given time to become quiet, ``PATIENCE_S`` at most and ``PATIENCE_SHARE`` of the
-    run in all.  A pair that was ``disturbed`` (the reason is returned) is done again ``MAX_REPEATS`` times at most, all arms of it, never one.
+    A pair that was ``disturbed`` (the reason is returned) is done again ``MAX_REPEATS`` times at most, all arms of it, never one.
     Raises StoreError where results cannot be written: nothing can be kept then.  KeyboardInterrupt passes through; what was
     measured is on disk by then.
     """
     conditions = {(g.slug, c.key): c for g in plan.gotchas for c in g.conditions}
     clock = _Clock([expected_s(conditions[t.gotcha, t.condition]) for t in plan.trials])
     failed = 0
-    patience_s = max(PATIENCE_S, PATIENCE_SHARE * clock.left_s(0))
     for pair in _pairs(plan):
-        gotcha, first = plan.gotcha(pair[0][1].gotcha), conditions[pair[0][1].gotcha, pair[0][1].condition]
         for attempt in range(MAX_REPEATS + 1):
             records = []
-            if sensitive(gotcha, first.key):
-
-                def waiting(now: Live, pair: list[tuple[int, TrialPlan]] = pair, first: Condition = first) -> None:
-                    report(Progress(pair[0][1], first, pair[0][0], len(plan.trials), clock.left_s(pair[0][0]), now))
-
-                patience_s -= executor.settle(first, min(PATIENCE_S, max(patience_s, 0.0)), waiting)
             for index, trial in pair:
                 condition = conditions[trial.gotcha, trial.condition]
 

@@ -76,13 +76,10 @@ def _needs(plan: RunPlan) -> set[str]:
     return {service for gotcha in plan.gotchas for service in gotcha.services}
 
 
-def measure(
-    request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str], sensitive: Callable[[GotchaPlan, str], bool]
-) -> Session:
+def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str]) -> Session:
     """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
 
-    ``disturbed`` says why a trial's pair must be done again, or nothing; ``sensitive`` whether noise can spoil what is claimed under a condition.
-    Raises UsageError, ServiceError, StoreError.
+    ``disturbed`` says why a trial's pair must be done again, or nothing.  Raises UsageError, ServiceError, StoreError.
     """
     gotchas = request.catalog.plans(request.slugs, request.servers)
     if request.grid:
@@ -104,7 +101,7 @@ def measure(
             folder.write_environment(capture(services.versions))
             with screen.running():
                 failed = run_trials(
-                    plan, folder, RealExecutor(services, processes=request.processes), screen.show, disturbed, sensitive
+                    plan, folder, RealExecutor(services, processes=request.processes), screen.show, disturbed
                 )
     except KeyboardInterrupt:
         interrupted = True

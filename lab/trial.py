@@ -24,7 +24,7 @@ from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedL
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
 from lab.probe_client import beside, bystander_of
 from lab.probes import read_pointer, run_probe, send
-from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement, TrialRecord
+from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, PulseSeen, Statement, TrialRecord
 from lab.runner import Live
 from lab.servers import RunningServer, http_parser, read_and_remove_rows, serving, wait_for_quiet
 from lab.services.supervisor import Services
@@ -69,6 +69,7 @@ class Reads:
     events: list[EventSeen] = field(default_factory=list)
     noise: Mapping[str, float] = field(default_factory=dict)
     bystander: list[float] = field(default_factory=list)
+    pulse: PulseSeen | None = None
 
 
 class RealExecutor:
@@ -140,16 +141,6 @@ class RealExecutor:
         for service in (self._services.postgres, self._services.redis):
             if service is not None:
                 place(service.pids(), cores.target or usable())
-
-    def settle(self, condition: Condition, patience_s: float, live: Callable[[Live], None]) -> float:
-        """See ``lab.runner.Executor``."""
-        cores = divide(usable(), condition.cores, processes_for(condition.load, self._processes))
-        pulses = self._services.pulses
-        return pulses.wait_until_quiet(
-            patience_s,
-            cores.target,
-            lambda slowdown: live(Live(f"waiting: a core is {slowdown:.0%} slower than it can be")),
-        )
 
     @contextmanager
     def database(self, gotcha: GotchaPlan, condition: Condition) -> Iterator[str]:
@@ -225,9 +216,7 @@ class RealExecutor:
         reads.processes = watch.stop()
         reads.cpu_series = watch.series
         reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
-        slowdown = services.pulses.slowdown(measured.started_ns, measured.ended_ns, stage.cores.target)
-        if slowdown is not None:
-            reads.noise = {**reads.noise, "core_slowdown": slowdown}
+        reads.pulse = services.pulses.during(measured.started_ns, measured.ended_ns, stage.cores.target)
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
             reads.redis_memory = services.redis.memory_bytes()
@@ -294,7 +283,7 @@ class RealExecutor:
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
-            plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
+            plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise, pulse=reads.pulse,
             affinity=affinity, versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
         )  # fmt: skip
 

@@ -45,10 +45,6 @@ class FakeExecutor:
         self.noise = noise
         self.done: list[TrialPlan] = []
 
-    def settle(self, condition: Condition, patience_s: float, live: Callable[[Live], None]) -> float:
-        """See ``lab.runner.Executor``."""
-        return 0.0
-
     def perform(
         self,
         trial: TrialPlan,

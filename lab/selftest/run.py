@@ -24,10 +24,6 @@ class WithAndWithoutWrapper:
     def __init__(self, services: Services) -> None:
         self._with, self._without = RealExecutor(services), RealExecutor(services, observe=False)
 
-    def settle(self, condition: Condition, patience_s: float, live: Callable[[Live], None]) -> float:
-        """See ``lab.runner.Executor``."""
-        return self._with.settle(condition, patience_s, live)
-
     def perform(
         self,
         trial: TrialPlan,
@@ -51,7 +47,5 @@ def perform(results: Path, full: bool, seed: int, quiet: bool) -> tuple[RunFolde
         folder.write_environment(capture(services.versions))
         rates = measure(services.guard, CEILING_S)
         with screen.running():
-            run_trials(
-                plan, folder, WithAndWithoutWrapper(services), screen.show, sensitive=lambda gotcha, condition: True
-            )
+            run_trials(plan, folder, WithAndWithoutWrapper(services), screen.show)
     return folder, rates

@@ -248,9 +248,10 @@ SCENARIO = Scenario(
             formula="3", source="ours: redis-py takes about 0.1 ms a call, as much as a small route (claims fk-redis-200x)",
         ),
         Claim(
-            "like_a_session", "tax", "a denylist costs what a session costs", "correct.cpu_s_per_request / server_session.cpu_s_per_request",
-            predict=lambda c: steady(c, 1.0), tolerance=0.25, null=1.0,
-            formula="1, and the signature check (about 20 us)", source=COST,
+            "like_a_session", "tax", "a denylist costs what a session costs, and the signature check",
+            "correct.cpu_s_per_request / server_session.cpu_s_per_request", relation="at_least",
+            predict=lambda c: steady(c, 1.0), tolerance=0.05,
+            formula="(look-up + signature) / look-up, above 1", source=COST,
         ),
     ),
     charts=(

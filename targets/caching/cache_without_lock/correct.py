@@ -64,11 +64,13 @@ async def refresh(cache: Redis, database: asyncpg.Pool) -> bytes:
 
 
 async def cached_report(cache: Redis, database: asyncpg.Pool) -> bytes | str:
-    token, deadline = secrets.token_hex(16), time.monotonic() + WAIT_S
+    token, deadline = "", 0.0
     while True:
         report, fresh = await cache.mget(REPORT_KEY, FRESH_KEY)
         if report is not None and fresh is not None:
             return report
+        if not token:
+            token, deadline = secrets.token_hex(16), time.monotonic() + WAIT_S
         # One request of all workers gets the lock and loads; the others look again until it has.
         if await cache.set(LOCK_KEY, token, nx=True, px=int(LOCK_TTL_S * 1000)):
             try:
