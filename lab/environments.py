@@ -94,6 +94,9 @@ def _build(folder: Path, interpreter: Path, python: str, requirements: list[str]
             return str(error)
         if done.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
-            return (done.stderr.strip().splitlines() or ["no output"])[-1]
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            return next(
+                (line for line in lines if "error" in line or "No " in line), lines[0] if lines else "no output"
+            )
     (folder / "ready").write_text("\n".join(requirements))
     return ""

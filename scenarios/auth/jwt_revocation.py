@@ -167,8 +167,8 @@ SCENARIO = Scenario(
             variants=("naive", "correct", "tempting"), params={"asked": ASKED},
         ),
         Condition(
-            "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (100.0, 250.0, 400.0)), connections=8), user="Steady", env=env(60),
-            variants=("naive", "correct", "server_session"), params={"rate": 250},
+            "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=8), user="Steady", env=env(60),
+            variants=("naive", "correct", "server_session"), params={"rate": 300},
         ),
     ),
     probes=(

@@ -53,7 +53,7 @@ SCENARIO = Scenario(
     services=("upstream",),
     constants={"MOST_PARTS": MOST_PARTS, "SWITCH_INTERVAL_S": SHORT_SWITCH_S},
     conditions=(
-        parts("one part, then two", "naive", "correct", "released", "tempting"),
+        parts("one part, then two", "naive", "correct", "released", "tempting", pairs=4),
         parts("waiting for a supplier", "waiting"),
         parts("Python 3.13", "naive", "subinterpreters", python="3.13"),
         parts("free-threaded Python 3.14", "naive", python="3.14t"),

@@ -49,7 +49,7 @@ SCENARIO = Scenario(
             params={"workers": 4, "spread": False}, variants=("naive",), quick_pairs=1, control=True,
         ),
         Condition(
-            "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (100.0, 250.0, 400.0)), connections=16),
+            "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=16),
             params={"workers": 1, "spread": True},
         ),
     ),
