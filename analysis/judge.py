@@ -207,8 +207,12 @@ def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
             reason += "; more pairs are unlikely to settle it"
         else:
             minutes = max(1, math.ceil(_minutes(case, case.plan.condition(key), conclusion.more_pairs)))
-            reason += f"; needs about {conclusion.more_pairs} more pairs, {minutes} minute{'s' if minutes > 1 else ''}"
+            reason += f"; needs about {_many(conclusion.more_pairs, 'more pair')}, {_many(minutes, 'minute')}"
     return f"{reason} ({note})" if note else reason
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def judge_claim(case: Case, claim: ClaimPlan) -> ClaimVerdict:

@@ -21,7 +21,7 @@ from lab.load import LoadChild, Measured, job_of, load_child
 from lab.loadgen.sharing import processes_for
 from lab.locate import scenario_file, target_app
 from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
-from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch
+from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import beside, bystander_of
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, PulseSeen, Statement, TrialRecord
@@ -140,7 +140,8 @@ class RealExecutor:
         """The services outlive a trial, and the one before may have divided the cores in another way."""
         for service in (self._services.postgres, self._services.redis):
             if service is not None:
-                place(service.pids(), cores.target or usable())
+                for root in service.pids():
+                    place(descendants(root), cores.target or usable())
 
     @contextmanager
     def database(self, gotcha: GotchaPlan, condition: Condition) -> Iterator[str]:

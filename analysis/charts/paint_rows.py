@@ -35,16 +35,17 @@ def _text(axes: "Axes", x: float, y: float, text: str, color: str, **options: An
 def paint_counts(picture: Picture) -> "Figure":
     """Horizontal bars by condition and variant, each with its number, the prediction as an upright mark."""
     bars = [one for one in picture.series if one.role == "measured"]
-    theory: dict[str, dict[float, float]] = {}
+    theory: dict[str, dict[float, tuple[float, str]]] = {}
     for one in picture.series:
         if one.role == "theory":  # several claims may speak of one variant, each of other conditions
-            theory.setdefault(one.variant, {}).update(zip(one.x, one.y, strict=True))
+            relation = one.name if one.name in ("at most", "at least") else ""
+            theory.setdefault(one.variant, {}).update({x: (y, relation) for x, y in zip(one.x, one.y, strict=True)})
     rows = len(picture.categories)
     figure = new_figure(picture, max(3.4, 1.7 + ROW_IN * 1.2 * rows * (len(bars) + 0.6)))
     axes = figure.subplots()
     axes.grid(axis="x")
     height = BAR / len(bars)
-    values = [y for one in bars for y in one.y] + [y for known in theory.values() for y in known.values()]
+    values = [y for one in bars for y in one.y] + [y for known in theory.values() for y, _ in known.values()]
     greatest = max(finite(values), default=1.0) or 1.0
     # An interval is shown to its end, unless that would shrink the bars to nothing.
     limit = max([greatest, *(min(high, 1.6 * greatest) for one in bars for high in finite(one.high))]) * 1.05
@@ -56,10 +57,8 @@ def paint_counts(picture: Picture) -> "Figure":
             axes.barh(at, y, height * 0.86, color=color, alpha=0.88, linewidth=0)
             if low is not None and high is not None and low < high:
                 axes.plot([max(low, 0), min(high, limit)], [at, at], color=INK["fg"], linewidth=1.3, zorder=5)
-            predicted = theory.get(one.variant, {}).get(x)
-            _bar_text(
-                axes, (y, high, predicted, limit), at, height, f"{one.name}  " if len(bars) > 1 else "", color, unit
-            )
+            name = f"{one.name}  " if len(bars) > 1 else ""
+            _bar_text(axes, (y, high, limit), theory.get(one.variant, {}).get(x), at, height, name, color, unit)
     axes.set_yticks(range(rows), [textwrap.fill(name, 22) for name in picture.categories])
     axes.tick_params(axis="y", length=0, labelcolor=INK["fg"])
     axes.spines["left"].set_visible(False)
@@ -71,14 +70,16 @@ def paint_counts(picture: Picture) -> "Figure":
 
 
 def _bar_text(
-    axes: "Axes", ends: tuple[float, float | None, float | None, float], at: float, height: float, name: str, color: str, unit: str
+    axes: "Axes", ends: tuple[float, float | None, float], prediction: tuple[float, str] | None, at: float, height: float,
+    name: str, color: str, unit: str,
 ) -> None:  # fmt: skip
     """The number at the bar's end, and the prediction's mark and number."""
-    value, high, predicted, limit = ends
+    value, high, limit = ends
     reach = max(value, min(high or 0.0, limit))
     unit = "" if unit.startswith("per ") else unit  # the axis says it already
     text = f"{name}{human(value, unit)}"
-    if predicted is not None:
+    if prediction is not None:
+        predicted, relation = prediction
         axes.plot(
             [predicted] * 2,
             [at - height * 0.46, at + height * 0.46],
@@ -87,7 +88,7 @@ def _bar_text(
             zorder=6,
             solid_capstyle="butt",
         )
-        text += f"  (predicted {human(predicted, unit)})"
+        text += f"  (predicted {relation}{' ' if relation else ''}{human(predicted, unit)})"
         if predicted > value and predicted < value + 0.5 * limit:
             reach = max(reach, predicted)
     _text(axes, reach, at, text, color, fontweight="bold", fontsize=10.5)
