@@ -149,7 +149,7 @@ SCENARIO = Scenario(
             "sweep", "throughput_rps", "Beyond 15 connections more users get no more: {little:.0f}/s",
             x="users", x_label="users", y_label="answers per second", conditions=("5 users", "15 users", "30 users", "60 users"), theory=("little",),
         ),
-        Chart("timeline", "pool_waiting_max", "Sixty users, 15 connections: {waiting:.0f} wait all the time", conditions=("60 users",)),
+        Chart("timeline", "pool_waiting_max", "Sixty users, 15 connections: up to {waiting:.0f} wait for one", conditions=("60 users",)),
         Chart("timeline", "connections", "All pools grow at once until the database refuses", conditions=("4 workers, all at once",)),
         Chart(
             "counts", "sessions_opened", "Four bursts of 12 open {spikes:.0f} connections with an overflow, {no_spikes:.0f} without",

@@ -50,7 +50,7 @@ SCENARIO = Scenario(
         ),
         Condition(
             "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=16),
-            params={"workers": 1, "spread": True},
+            params={"workers": 1, "spread": True}, quick_pairs=5,
         ),
     ),
     probes=(
