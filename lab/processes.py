@@ -148,6 +148,10 @@ class Guard:
         self._tell(f"folder {folder}")
         return folder
 
+    def sweep(self, folder: Path) -> None:
+        """When the lab is gone, however it went, no half-written file is left in this folder."""
+        self._tell(f"sweep {folder.resolve()}")
+
     def spawn(
         self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_path: Path, name: str,
         stop_signal: int = signal.SIGTERM, user: str | None = None, pipes: bool = False,

@@ -98,6 +98,7 @@ def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str
     started = datetime.now(UTC)
     try:
         with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
+            services.guard.sweep(folder.path)
             folder.write_environment(capture(services.versions))
             with screen.running():
                 failed = run_trials(

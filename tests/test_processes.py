@@ -174,3 +174,35 @@ def test_an_event_reaches_the_part_of_a_celery_worker_that_it_names(
     assert seen[0].detail == f"SIGKILL to {reached} process(es) of {whom}"
     assert (child.poll() is None) == (whom == "celery_child")
     child.stop(0.1)
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from lab.processes import Guard
+with Guard() as guard:
+    results = Path(sys.argv[1])
+    guard.sweep(results)
+    (results / "trial").mkdir()
+    (results / "trial" / ".samples.parquet.014579ae.tmp").write_bytes(b"half")
+    print("wrote", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_file_that_was_being_written_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / "trial.json", tmp_path / "notes.tmp"]
+    for path in kept:
+        path.write_text("{}")
+    lab = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert lab.stdout is not None
+    assert lab.stdout.readline() == "wrote\n"
+    lab.kill()
+    lab.wait(20)
+    lab.stdout.close()
+    half = tmp_path / "trial" / ".samples.parquet.014579ae.tmp"
+    deadline = time.monotonic() + 10
+    while half.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not half.exists()
+    assert all(path.exists() for path in kept)

@@ -7,6 +7,7 @@ environment and left their group are killed (Linux); the registered folders are 
     group <pgid> <signal>    take this group down at the end
     forget <pgid>            it is gone already; the number may be used again by somebody else
     folder <path>            remove this folder at the end
+    sweep <path>             remove the half-written files (.*.tmp) in this folder at the end, and nothing else
 """
 
 import contextlib
@@ -88,6 +89,7 @@ def main(marker: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     groups: dict[int, int] = {}
     folders: list[str] = []
+    swept: list[str] = []
     for line in sys.stdin:
         word, _, rest = line.rstrip("\n").partition(" ")
         if word == "group":
@@ -99,7 +101,13 @@ def main(marker: str) -> None:
             groups.pop(int(rest), None)
         elif word == "folder":
             folders.append(rest)
+        elif word == "sweep":
+            swept.append(rest)
     take_down(groups, marker, folders)
+    for folder in swept:
+        for path in Path(folder).rglob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 if __name__ == "__main__":
