@@ -77,6 +77,9 @@ class RealExecutor:
 
     def __init__(self, services: Services, *, observe: bool = True, processes: int = 1) -> None:
         self._services = services
+        self._pulses = (
+            services.pulses
+        )  # now: in a trial this process keeps to a core of its own and would know of no other
         self._observe = observe
         self._processes = processes
         self._templates: dict[str, str | None] = {}
@@ -217,7 +220,7 @@ class RealExecutor:
         reads.processes = watch.stop()
         reads.cpu_series = watch.series
         reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
-        reads.pulse = services.pulses.during(measured.started_ns, measured.ended_ns, stage.cores.target)
+        reads.pulse = self._pulses.during(measured.started_ns, measured.ended_ns, stage.cores.target)
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
             reads.redis_memory = services.redis.memory_bytes()

@@ -5,13 +5,20 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.speed import slowdown
+from lab.catalog import Catalog
 from lab.cores import SHARED, Cores, divide, on, place, usable
+from lab.model import TrialPlan
 from lab.processes import Guard
 from lab.pulse import ROUNDS, Pulses, beat
+from lab.services.supervisor import Services
+from lab.store import TrialFolder
+from lab.trial import RealExecutor
 
 linux = pytest.mark.skipif(not usable(), reason="cores cannot be chosen here")
 several = pytest.mark.skipif(len(usable()) < 2, reason="one core")
@@ -101,3 +108,23 @@ def test_a_pulse_ends_with_its_input_and_writes_whole_rows(tmp_path: Path) -> No
     child.stdin.close()
     assert child.wait(5) == 0
     assert path.stat().st_size % 16 == 0 and path.stat().st_size >= 48
+
+
+@linux
+@several
+@pytest.mark.services
+def test_a_trial_on_divided_cores_has_the_pulse_of_the_targets_own(tmp_path: Path) -> None:
+    """Seen once: pulses that were started inside a trial watched the generator's core, and no correction ever applied."""
+    (plan,) = Catalog().plans(["rate_limiting/in_process_limiter"])
+    condition = plan.condition("three-rates")
+    load = replace(condition.load, stages=condition.load.stages[:1])  # type: ignore[arg-type,union-attr]
+    with Services({"redis"}, log_folder=tmp_path / "services") as services:
+        executor = RealExecutor(services)
+        record = executor.perform(
+            TrialPlan(plan.slug, condition.key, 0, "naive", 5), plan, replace(condition, load=load),
+            TrialFolder(tmp_path / "trial"), lambda live: None,
+        )  # fmt: skip
+    assert set(record.affinity) == {"generator", "target"}
+    assert not set(record.affinity["generator"]) & set(record.affinity["target"])
+    assert record.pulse is not None and len(record.pulse.rows) >= 3
+    assert (slowdown(record) or 0) >= 1

@@ -66,7 +66,10 @@ class Services:
 
     @cached_property
     def pulses(self) -> Pulses:
-        """How fast the cores are; watched from the first time that somebody asks."""
+        """How fast the cores are; watched from the first time that somebody asks.
+
+        To be asked before anything is pinned: a caller that keeps to one core knows of no other.
+        """
         pulses = Pulses(self.guard, machine_name())
         self._stack.callback(pulses.close)
         return pulses
