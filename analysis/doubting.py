@@ -9,7 +9,6 @@ from analysis.facts import TrialFacts
 from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
-from analysis.speed import slowdown
 from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
 from lab.record import Environment
 
@@ -23,8 +22,6 @@ BUSY_SHARE = 0.60
 """method.md 3: CPU per request is taken at 60 % of the capacity at most."""
 SPREAD = 0.25
 GAP = 0.10
-SLOW = 1.3
-"""A quiet core's pulse wavers by 5 to 15 %; beside a busy sibling it takes 1.8 times as long (benchmarks of the published machine)."""
 
 
 def _arms(facts: Sequence[TrialFacts]) -> dict[str, list[TrialFacts]]:
@@ -127,12 +124,6 @@ def _of_machine(
     if absolute and environment is not None and is_over_subscribed(condition, plan, environment):
         need = processes_of(condition, plan)
         yield doubt("over_subscribed", f"{need} processes share {environment.cores} cores.", float(need), key)
-    slower = {t.name: slow for t in facts if (slow := slowdown(t.record)) is not None}
-    if slower and max(slower.values()) > SLOW and any(family in ("time", "inside", "rate") for _, family in families):
-        name = max(slower, key=lambda one: slower[one])
-        yield doubt(
-            "slow_cores", f"{name}: cores took {slower[name]:.1f} times as long as at their best.", slower[name], key
-        )
     if any(family == "cpu" for _, family in families):
         shares = [t.record.processes["server"].cpu_ns / 1e9 / t.window_s / condition.workers
                   for t in facts if t.window_s and "server" in t.record.processes]  # fmt: skip

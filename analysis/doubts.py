@@ -25,7 +25,6 @@ DOUBTS: Mapping[str, str] = MappingProxyType({
     "generator_gap": "The generator itself took a share of each round; read the closed-loop rate as a lower bound.",
     "busy_server": "CPU per request is steady up to 60 % load; lower the rate.",
     "wide_spread": "Pairs differ much: look at the noise gate, close other programs, or take more pairs.",
-    "slow_cores": "A neighbour on the host slowed the target's cores: CPU per request is corrected for it, times and rates are not.",
     "traces_differ": "The arms of a pair did not see the same arrivals; the pairing is weaker than it looks.",
     "mixed_versions": "Trials of one condition ran on different versions; run again.",
     "robust_disagrees": "One trial pulls the mean; look at the per-pair values, then take more pairs.",

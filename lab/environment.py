@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import resource
-import ssl
 import subprocess
 import time
 from collections.abc import Mapping
@@ -42,11 +41,6 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def machine_name() -> str:
-    """What a speed was measured on and with: processor, interpreter and its OpenSSL."""
-    return f"{_cpu_model()}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
 
 
 def usable_cores() -> int:
@@ -113,7 +107,7 @@ def noise_between(before: Mapping[str, float], after: Mapping[str, float], ours_
 
     ``steal_share`` is a share of all CPU time, ``psi_cpu_some_share`` of wall time; ``busy_cores`` are everybody's, and
     ``foreign_cpu_share`` is what others took, in cores: busy cores less ``ours_cpu_ns``, the CPU time of the lab and its children.
-    A neighbour that slows a core without taking it is seen by ``lab.pulse`` alone.
+    A neighbour on the host that slows a core without taking it is not seen.
     """
     wall = max(after["t"] - before["t"], 1e-9)
     cores = psutil.cpu_count() or 1

@@ -2,7 +2,7 @@
 
 format_version history
     1  first
-    2  server.parquet: pool_checked_out and pool_waiting; who reads an older one finds them empty.  TrialRecord: affinity, pulse
+    2  server.parquet: pool_checked_out and pool_waiting; who reads an older one finds them empty.  TrialRecord: affinity
 """
 
 from collections.abc import Mapping
@@ -88,17 +88,6 @@ class GeneratorSeen:
 
 
 @dataclass(frozen=True)
-class PulseSeen:
-    """How fast the target's cores were while the load ran (``lab.pulse``).
-
-    ``rows`` are (monotonic ns, CPU ns of the fixed computation), ``best_ns`` the least that it ever took on this machine.
-    """
-
-    best_ns: int
-    rows: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class TrialRecord:
     """One trial as measured.  A failed or skipped one is a result too: ``status`` and ``reason`` say what happened.
 
@@ -140,7 +129,6 @@ class TrialRecord:
     events: tuple[EventSeen, ...] = ()
     generator: GeneratorSeen | None = None
     noise: Mapping[str, float] = field(default_factory=dict)
-    pulse: PulseSeen | None = None
     affinity: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedL
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import beside, bystander_of
 from lab.probes import read_pointer, run_probe, send
-from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, PulseSeen, Statement, TrialRecord
+from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement, TrialRecord
 from lab.runner import Live
 from lab.servers import RunningServer, http_parser, read_and_remove_rows, serving, wait_for_quiet
 from lab.services.supervisor import Services
@@ -69,7 +69,6 @@ class Reads:
     events: list[EventSeen] = field(default_factory=list)
     noise: Mapping[str, float] = field(default_factory=dict)
     bystander: list[float] = field(default_factory=list)
-    pulse: PulseSeen | None = None
 
 
 class RealExecutor:
@@ -77,9 +76,6 @@ class RealExecutor:
 
     def __init__(self, services: Services, *, observe: bool = True, processes: int = 1) -> None:
         self._services = services
-        self._pulses = (
-            services.pulses
-        )  # now: in a trial this process keeps to a core of its own and would know of no other
         self._observe = observe
         self._processes = processes
         self._templates: dict[str, str | None] = {}
@@ -220,7 +216,6 @@ class RealExecutor:
         reads.processes = watch.stop()
         reads.cpu_series = watch.series
         reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
-        reads.pulse = self._pulses.during(measured.started_ns, measured.ended_ns, stage.cores.target)
         if services.redis:
             reads.redis_commands = services.redis.commandstats()
             reads.redis_memory = services.redis.memory_bytes()
@@ -287,7 +282,7 @@ class RealExecutor:
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
-            plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise, pulse=reads.pulse,
+            plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
             affinity=affinity, versions=services.versions, extra={"probe_client_s": reads.bystander} if reads.bystander else {},
         )  # fmt: skip
 

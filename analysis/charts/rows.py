@@ -6,7 +6,6 @@ from analysis.charts.model import ChartData, ChartUnavailable, Panel, Picture, S
 from analysis.charts.select import conditions_of, trials_of
 from analysis.charts.units import human
 from analysis.model import ClaimVerdict
-from analysis.speed import slowdown
 from lab.model import CLAIM_KINDS, Chart, MetricExpression
 
 TREES = ("server", "postgres", "redis", "celery", "upstream", "generator")
@@ -23,9 +22,8 @@ def cpu(chart: Chart, data: ChartData) -> Picture:
         answered = int(np.count_nonzero(trial.column("outcome") <= 1))
         if answered and trial.record.processes:
             own = seen.setdefault((conditions.index(condition), trial.record.variant), {})
-            slower = slowdown(trial.record) or 1.0  # of the target's cores; the generator has its own
             for tree, use in trial.record.processes.items():
-                own.setdefault(tree, []).append(use.cpu_ns / 1e9 / answered / (1.0 if tree == "generator" else slower))
+                own.setdefault(tree, []).append(use.cpu_ns / 1e9 / answered)
     if not seen:
         raise ChartUnavailable("no trial has both its processes' CPU time and its samples", "Charts of CPU need both.")
     bars = sorted(seen, key=lambda key: (key[0], data.plan.variants.index(key[1])))

@@ -1,11 +1,8 @@
 """What one more request costs in CPU, apart from what the processes use when idle: by regression over the rates of a staged load."""
 
-from itertools import pairwise
-
 import numpy as np
 
 from analysis.metrics.base import Context, Metric, refuse
-from analysis.speed import slowdown
 from analysis.statistics import marginal_cost
 from lab.model import StagedLoad
 
@@ -30,7 +27,6 @@ def _cost(context: Context) -> tuple[float, float]:
     edges = record.load_started_ns + np.cumsum([0.0, *(stage.duration_s for stage in load.stages)]) * 1e9
     seconds = np.diff(edges) / 1e9
     cpu = np.diff(np.interp(edges, series[:, 0], used)) / 1e9
-    cpu /= [slowdown(record, int(a), int(b)) or 1.0 for a, b in pairwise(edges)]
     answered = np.histogram(done, bins=edges)[0]
     return marginal_cost(list(answered / seconds), list(cpu / seconds))
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from analysis.metrics.base import Context, Metric, answered_count, refuse
 from analysis.metrics.latency import quantile_s
-from analysis.speed import slowdown
 
 
 def _rows(context: Context) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -65,8 +64,7 @@ def _cpu_ns(context: Context, trees: tuple[str, ...]) -> float:
     processes = context.trial.record.processes
     if not any(tree in processes for tree in trees):
         raise refuse(f"no CPU time of {' or '.join(trees)}", "The process was not watched in this trial.", "missing")
-    used = float(sum(processes[tree].cpu_ns for tree in trees if tree in processes))
-    return used / (slowdown(context.trial.record) or 1.0)
+    return float(sum(processes[tree].cpu_ns for tree in trees if tree in processes))
 
 
 def _cpu_per_request(*trees: str) -> Callable[[Context], float]:

@@ -3,15 +3,12 @@
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.environment import machine_name
 from lab.errors import UsageError
 from lab.processes import Guard
-from lab.pulse import Pulses
 from lab.services.postgres import Postgres, start_postgres
 from lab.services.redis import Redis, start_redis
 
@@ -63,16 +60,6 @@ class Services:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
-
-    @cached_property
-    def pulses(self) -> Pulses:
-        """How fast the cores are; watched from the first time that somebody asks.
-
-        To be asked before anything is pinned: a caller that keeps to one core knows of no other.
-        """
-        pulses = Pulses(self.guard, machine_name())
-        self._stack.callback(pulses.close)
-        return pulses
 
     @property
     def versions(self) -> dict[str, str]:
