@@ -89,8 +89,8 @@ class Condition:
     ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
     ``count_matches`` lets each answer name in ``x-lab-matches`` how many paths the router compared for it.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
-    ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` is how many the target must have besides the
-    generator's: where there are fewer, nothing is pinned and they share.
+    ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
+    the target must have besides the generator's: where there are fewer, nothing is pinned and they share.
     """
 
     label: str
@@ -123,6 +123,11 @@ class Condition:
     def workers(self) -> int:
         """Worker processes of the server."""
         return self.server.workers
+
+    @property
+    def cores_needed(self) -> int:
+        """Cores that the target must have to itself: workers that share one take turns at accepting, and one of them may take all."""
+        return max(self.cores, self.workers)
 
     def server_of(self, variant: str) -> Server:
         """The server that a variant runs on."""

@@ -92,7 +92,7 @@ class RealExecutor:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         folder.path.mkdir(parents=True, exist_ok=True)
         processes = processes_for(condition.load, self._processes)
-        cores = divide(usable(), condition.cores, processes)
+        cores = divide(usable(), condition.cores_needed, processes)
         with ExitStack() as stack:
             stack.enter_context(on(cores.generator))
             self._place_services(cores)

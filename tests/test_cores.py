@@ -10,7 +10,7 @@ import pytest
 
 from lab.catalog import Catalog
 from lab.cores import SHARED, Cores, divide, on, place, usable
-from lab.model import TrialPlan
+from lab.model import ClosedLoad, Condition, Server, TrialPlan
 from lab.services.supervisor import Services
 from lab.store import TrialFolder
 from lab.trial import RealExecutor
@@ -74,3 +74,10 @@ def test_a_trial_on_divided_cores_says_so(tmp_path: Path) -> None:
     assert set(record.affinity) == {"generator", "target"}
     assert not set(record.affinity["generator"]) & set(record.affinity["target"])
     assert record.affinity["generator"] and record.affinity["target"]
+
+
+@pytest.mark.parametrize(("cores", "workers", "needed"), [(1, 1, 1), (1, 4, 4), (2, 1, 2), (3, 2, 3)])
+def test_every_worker_needs_a_core(cores: int, workers: int, needed: int) -> None:
+    """Seen once: four workers on one core, and one of them was never given a connection."""
+    condition = Condition("one", ClosedLoad(1), server=Server(workers=workers), cores=cores)
+    assert condition.cores_needed == needed
