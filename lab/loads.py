@@ -9,23 +9,26 @@ class ClosedLoad:
     """``users`` who each send, wait for the answer, think, and send again.
 
     With ``requests`` the load ends after that many requests in total instead of after the condition's duration.
-    ``reconnect`` opens a new TCP connection for every request, so that every worker gets its share.
+    ``reconnect`` opens a new TCP connection for every request.  ``spread`` (here and in the other shapes) spreads the connections evenly
+    over the server's workers before the load starts: reopened until each worker has its share, bounded and recorded.
     """
 
     users: int
     think_s: float = 0.0
     requests: int | None = None
     reconnect: bool = False
+    spread: bool = False
     shape: Literal["closed"] = "closed"
 
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """Requests planned at instants that do not depend on the answers, handed to a pool of ``connections``."""
+    """Requests planned at instants that do not depend on the answers, handed to ``connections`` that are open at the start; more are opened as needed."""
 
     rate_per_s: float
     arrivals: Literal["poisson", "uniform"] = "poisson"
     connections: int = 128
+    spread: bool = False
     shape: Literal["open"] = "open"
 
 
@@ -44,6 +47,7 @@ class StagedLoad:
     stages: tuple[Stage, ...]
     arrivals: Literal["poisson", "uniform"] = "poisson"
     connections: int = 256
+    spread: bool = False
     shape: Literal["staged"] = "staged"
 
 
@@ -54,6 +58,7 @@ class Burst:
     requests: int
     repeats: int = 1
     every_s: float = 0.0
+    spread: bool = False
     shape: Literal["burst"] = "burst"
 
 
@@ -62,6 +67,7 @@ class Journey:
     """``users`` who each walk one sequence of requests once (the user class's ``journey`` method)."""
 
     users: int = 1
+    spread: bool = False
     shape: Literal["journey"] = "journey"
 
 

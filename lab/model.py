@@ -90,7 +90,8 @@ class Condition:
     ``count_matches`` lets each answer name in ``x-lab-matches`` how many paths the router compared for it.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
-    the target must have besides the generator's: where there are fewer, nothing is pinned and they share.
+    the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
+    pair at once, the requests dealt to them in random order within the same seconds (method.md, duets): for what a fix costs when idle.
     """
 
     label: str
@@ -118,6 +119,7 @@ class Condition:
     drain_s: float = 10.0
     trace: str = ""
     cores: int = 1
+    duet: bool = False
 
     @property
     def workers(self) -> int:
@@ -370,8 +372,9 @@ class RunPlan:
 
 # ---------------------------------------------------------------- samples
 
-OUTCOMES = ("ok", "http_error", "timeout", "reset", "refused", "censored")
-"""What became of a request; the code in a sample is the index.  ``ok`` is a status below 400, ``http_error`` any other answer."""
+OUTCOMES = ("ok", "http_error", "timeout", "reset", "refused", "censored", "bad_framing")
+"""What became of a request; the code in a sample is the index.  ``ok`` is a status that the request expects (2xx unless it says otherwise),
+``http_error`` any other answer, ``bad_framing`` an answer that is not HTTP/1.1 as RFC 9112 has it."""
 
 SAMPLE_COLUMNS = (
     "planned_ns", "dispatched_ns", "sent_ns", "first_byte_ns", "done_ns",

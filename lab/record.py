@@ -3,13 +3,15 @@
 format_version history
     1  first
     2  server.parquet: pool_checked_out and pool_waiting; who reads an older one finds them empty.  TrialRecord: affinity
+    3  server.parquet: rows tile the time (start_ns), answered and own requests, lag by time.  GeneratorSeen: what became of every
+       request and connection, how long the warm-up took.  Samples: outcome bad_framing
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SELFTEST_VERSION = 2  # of selftest.json; its history stands in analysis.selftest
 
 
@@ -74,7 +76,16 @@ class GeneratorSeen:
     """What the load child says about itself.
 
     ``cpu_windows`` are shares of one core per 1 s window, ``jitter_*`` the overshoot of a greenlet that sleeps 10 ms,
-    ``planned`` and ``sent`` count requests, ``trace_hash`` identifies the arrival schedule.
+    ``planned`` and ``sent`` count requests, ``trace_hash`` identifies the arrival schedule.  planned = sent + never_sent, and
+    ``rows`` = planned where the load plans; each is counted where it happens, not from the rows.
+
+    Connections: ``reconnects`` had been closed by the server while they were idle, ``unsolicited`` had bytes waiting that nobody asked
+    for (both seen before sending), ``resent`` requests were sent again because not one byte had left, ``connections_peak`` were open at
+    once, ``connections_short`` requests had to wait because no further connection could be opened, and ``connection_problem`` says why.
+    ``spread`` maps a worker's pid to its connections where the load asked for an even spread, ``spread_even`` whether it came about.
+
+    ``warmup_s`` is how long the warm-up really took, ``warmup_extensions`` how often it was prolonged, ``steady`` whether it ended in a
+    steady state (None: the condition has no warm-up).
     """
 
     planned: int
@@ -85,6 +96,18 @@ class GeneratorSeen:
     jitter_max_s: float
     trace_hash: str
     processes: int = 1
+    rows: int | None = None
+    never_sent: int | None = None
+    unsolicited: int = 0
+    resent: int = 0
+    connections_peak: int = 0
+    connections_short: int = 0
+    connection_problem: str = ""
+    spread: Mapping[str, int] = field(default_factory=dict)
+    spread_even: bool | None = None
+    warmup_s: float | None = None
+    warmup_extensions: int = 0
+    steady: bool | None = None
 
 
 @dataclass(frozen=True)
