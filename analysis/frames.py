@@ -18,7 +18,7 @@ from lab.record import SERVER_COLUMNS, Environment, TrialRecord
 Ints = NDArray[Any]
 T = TypeVar("T")
 
-OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED = range(len(OUTCOMES))
+OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED, BAD_FRAMING = range(len(OUTCOMES))
 SAMPLES_FILE = "samples.parquet"
 SERVER_FILE = "server.parquet"
 

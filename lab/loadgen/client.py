@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lab.loadgen.framing import BadReply, Head, ReplyParser, parse_head
 from lab.model import OUTCOMES
 
-OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED = range(len(OUTCOMES))
+OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED, BAD_FRAMING = range(len(OUTCOMES))
 RECEIVE_BYTES = 65_536
 monotonic_ns = time.monotonic_ns
 
