@@ -28,6 +28,7 @@ IMPORT_TIMEOUT_S = 60.0
 GRACE_S = 20.0  # connecting before the load and writing after it
 LEAD_S = 0.005  # from "everybody stands at the line" to the start; several processes must all have read it by then
 LEAD_OF_SEVERAL_S = 0.1
+SUMMED = ("planned", "sent", "reconnects", "in_flight_s", "jitter_samples", "jitter_late")  # of GeneratorSeen, over processes
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
     """What several generator processes say of themselves: counts add up, for CPU and jitter the worst of them speaks."""
     windows = zip_longest(*(part["cpu_windows"] for part in parts), fillvalue=0.0)
     return GeneratorSeen(
-        **{key: sum(part[key] for part in parts) for key in ("planned", "sent", "reconnects")},
+        **{key: sum(part[key] for part in parts) for key in SUMMED},
         cpu_windows=tuple(max(window) for window in windows), jitter_p99_s=max(part["jitter_p99_s"] for part in parts),
         jitter_max_s=max(part["jitter_max_s"] for part in parts), trace_hash=parts[0]["trace_hash"], processes=len(parts),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from lab.loads import Load as Load
 from lab.loads import OpenLoad as OpenLoad
 from lab.loads import Stage as Stage
 from lab.loads import StagedLoad as StagedLoad
+from lab.looks import SecondLook as SecondLook
 from lab.references import MetricExpression as MetricExpression
 from lab.references import MetricRef as MetricRef
 
@@ -351,7 +352,7 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One invocation: what will be run, in which order, predicted in advance."""
+    """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added."""
 
     run: str
     mode: Literal["quick", "full"]
@@ -360,6 +361,7 @@ class RunPlan:
     gotchas: tuple[GotchaPlan, ...]
     trials: tuple[TrialPlan, ...]
     pairs: int
+    second_look: SecondLook | None = None
     format_version: int = 1
 
     def gotcha(self, slug: str) -> GotchaPlan:

@@ -84,6 +84,9 @@ class GeneratorSeen:
     once, ``connections_short`` requests had to wait because no further connection could be opened, and ``connection_problem`` says why.
     ``spread`` maps a worker's pid to its connections where the load asked for an even spread, ``spread_even`` whether it came about.
 
+    ``in_flight_s`` is the time that requests were in flight, added up when each began and ended and not from the rows (request-seconds).
+    ``jitter_samples`` counts the sleeps of ``jitter_*`` and ``jitter_late`` those that came back more than 5 ms too late.
+
     ``warmup_s`` is how long the warm-up really took, ``warmup_extensions`` how often it was prolonged, ``steady`` whether it ended in a
     steady state (None: the condition has no warm-up).
     """
@@ -105,6 +108,9 @@ class GeneratorSeen:
     connection_problem: str = ""
     spread: Mapping[str, int] = field(default_factory=dict)
     spread_even: bool | None = None
+    in_flight_s: float | None = None
+    jitter_samples: int | None = None
+    jitter_late: int = 0
     warmup_s: float | None = None
     warmup_extensions: int = 0
     steady: bool | None = None

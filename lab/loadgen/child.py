@@ -34,6 +34,7 @@ from lab.loadgen.users import LabUser, LoadState  # noqa: E402
 from lab.model import Condition  # noqa: E402
 
 PROGRESS_S = 0.5
+JITTER_LATE_S = 0.005  # analysis.gates: jitter_p99_s
 
 
 def say(**message: Any) -> None:
@@ -66,6 +67,7 @@ class Watch:
     def __init__(self) -> None:
         self.windows: list[float] = []
         self.late_s: list[float] = []
+        self._since = 0
         self._greenlets = [gevent.spawn(self._cpu), gevent.spawn(self._jitter)]
 
     def _cpu(self) -> None:
@@ -80,14 +82,21 @@ class Watch:
             gevent.sleep(0.01)
             self.late_s.append(max(0.0, time.monotonic() - begin - 0.01))
 
+    def begin(self) -> None:
+        """The load begins: how late a sleep was while the users were made is nobody's latency."""
+        self._since = len(self.late_s) + 1  # the sleep that is under way began before
+
     def stop(self) -> None:
         """Stop watching."""
         gevent.killall(self._greenlets)
+        self.late_s = self.late_s[self._since :]
 
-    def p99_s(self) -> float:
-        """The 99th percentile of the lateness."""
-        ordered = sorted(self.late_s)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+    def seen(self) -> dict[str, float]:
+        """The lateness in the words of ``GeneratorSeen``."""
+        late = sorted(self.late_s)
+        p99_s = late[min(len(late) - 1, int(len(late) * 0.99))] if late else 0.0
+        return {"jitter_p99_s": p99_s, "jitter_max_s": max(late, default=0.0), "jitter_samples": len(late),
+                "jitter_late": sum(one > JITTER_LATE_S for one in late)}  # fmt: skip
 
 
 class Orders:
@@ -151,8 +160,14 @@ def run(job: dict[str, Any]) -> int:
     gc.collect()
     gc.freeze()
     error = ""
+
+    def ready() -> int:
+        start_ns = orders.ready()
+        watch.begin()
+        return start_ns
+
     try:
-        drive.run(orders.ready)
+        drive.run(ready)
     except Exception as problem:
         last = traceback.extract_tb(problem.__traceback__)[-1]
         error = f"{type(problem).__name__}: {problem} ({Path(last.filename).name} line {last.lineno})"
@@ -163,7 +178,7 @@ def run(job: dict[str, Any]) -> int:
     save(out / "samples.npy", state.recorder.matrix())
     generator = {
         "planned": drive.planned, "sent": drive.sent, "reconnects": drive.reconnects,
-        "cpu_windows": watch.windows, "jitter_p99_s": watch.p99_s(), "jitter_max_s": max(watch.late_s, default=0.0),
+        "cpu_windows": watch.windows, **watch.seen(), "in_flight_s": state.in_flight_ns / 1e9,
         "trace_hash": drive.trace_hash, "processes": processes,
     }  # fmt: skip
     result = {

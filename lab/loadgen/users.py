@@ -62,6 +62,7 @@ class LoadState:
         self.seed = seed
         self.recorder = recorder
         self.in_flight = 0
+        self.in_flight_ns = 0  # time in flight of all requests: ends less beginnings, apart from the rows (gate G5 compares)
         self.reconnects = 0
         self.process, self.processes = process, processes
         self.number = process  # users are dealt round: the numbers of all processes are those of one
@@ -130,15 +131,18 @@ class LabUser(User):  # type: ignore[misc]
                 self._connection.close()
             name_id = state.recorder.names.id_of(name or f"{method} {path.partition('?')[0]}")
             state.in_flight += 1
+            state.in_flight_ns -= begin_ns
             try:
                 done = self._connection.exchange(wire, to_head=method == "HEAD")
             except GreenletExit:  # the load is over and this request is still unanswered: it counts as such
                 row = (planned_ns, dispatched_ns, begin_ns, 0, monotonic_ns(), 0, 0, name_id, level, 0, CENSORED, 0)
                 state.recorder.add(row)
+                state.in_flight_ns += row[4]
                 raise
             finally:
                 state.in_flight -= 1
             head = done.head
+            state.in_flight_ns += done.done_ns
             state.recorder.add((
                 planned_ns, dispatched_ns, done.sent_ns, done.first_byte_ns, done.done_ns, head.status,
                 len(done.body) + len(done.head_block), name_id,
