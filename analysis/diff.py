@@ -1,35 +1,40 @@
-"""Two runs compared: an upgrade, another machine, my fix.  Claim by claim and condition by condition, paired where pairs exist.
+"""Two runs compared: an upgrade, another machine, my fix.  Claim by claim and condition by condition.
 
-Two runs with one seed had the same arrivals in the same pair, so the ratio B / A is taken pair by pair; with different seeds it is
-Welch's interval of the two means of logarithms (Welch, Biometrika 34, 1947).  On another machine times are not compared, counts are.
+Counts that do not vary and laws are compared exactly, whatever the machine.  Everything that varies needs to be known from run to run,
+not from pair to pair (``analysis.between``): the runs stored beside the two that are A/A runs of one of them say how far two runs of the
+same thing lie apart.  Without three such runs there is no word, and never across machines, seeds, or quick and full.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-from scipy import stats
-
 from analysis import statistics
-from analysis.judge import judge_run
+from analysis.alike import StoredRun, alike, machine_of, runs_like
+from analysis.between import Shift, enough, runs_missing, shared_pairs, shift_of
 from analysis.metrics import Family, family_of
-from analysis.model import VERDICT_ORDER, ClaimVerdict, ConditionVerdict, Estimate, RunVerdicts
-from analysis.verdicts import EQUIVALENCE
+from analysis.model import VERDICT_ORDER, ClaimVerdict, ConditionVerdict
+from analysis.verdicts import EQUIVALENCE, EXACT_FAMILIES
 from lab.errors import StoreError, UsageError
-from lab.model import MetricExpression
+from lab.model import Condition, MetricExpression
 from lab.record import Environment
 from lab.store import RunFolder
 
 Change: TypeAlias = Literal["same", "higher", "lower", "unclear", "not comparable"]
+ByPair: TypeAlias = Mapping[int, float]
 FAIL_ON = ("verdict", "figure", "environment")
-TIMED: frozenset[Family] = frozenset({"time", "inside", "rate", "cpu"})
+GATE_LEVEL = 0.05
+"""A gate is one decision over all rows: their p values are adjusted by Holm, or one row in twenty would close it with nothing changed."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim under one condition in both runs.  ``ratio`` is B / A with its interval; ``worse`` says that the verdict got worse."""
+    """One claim under one condition in both runs.
+
+    ``before`` and ``after`` are the figures of the two runs, ``shift`` the change from the runs like the first to those like the second.
+    ``blocked`` marks a row for which the runs, not the claim, are the reason that nothing is said.
+    """
 
     gotcha: str
     claim: str
@@ -38,17 +43,25 @@ class Row:
     unit: str
     before: float | None
     after: float | None
-    ratio: Estimate | None
+    shift: Shift | None
     change: Change
     verdict_before: str
     verdict_after: str
     note: str = ""
+    blocked: bool = False
+    adjusted_p: float | None = None
 
     @property
     def worse(self) -> bool:
         """Whether the verdict is worse than before."""
-        order = list(VERDICT_ORDER)
-        return order.index(self.verdict_after) < order.index(self.verdict_before)  # type: ignore[arg-type]
+        order: list[str] = list(VERDICT_ORDER)
+        return order.index(self.verdict_after) < order.index(self.verdict_before)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the figure changed beyond what chance does in one of all rows: exact ones do so by changing at all."""
+        certain = self.adjusted_p is None or self.adjusted_p <= GATE_LEVEL
+        return self.change in ("higher", "lower") and certain
 
 
 @dataclass(frozen=True)
@@ -60,18 +73,33 @@ class Difference:
     rows: tuple[Row, ...]
     environment: tuple[str, ...]
     only_one: tuple[str, ...]
-    paired: bool
 
     def failures(self, fail_on: Sequence[str]) -> list[Row]:
         """The rows that a gate with these conditions objects to."""
-        return [
-            row for row in self.rows
-            if ("verdict" in fail_on and row.worse) or ("figure" in fail_on and row.change in ("higher", "lower"))
-        ]  # fmt: skip
+        return [row for row in self.rows if ("verdict" in fail_on and row.worse) or ("figure" in fail_on and row.moved)]
 
     def fails(self, fail_on: Sequence[str]) -> bool:
         """Whether a gate with these conditions is closed."""
         return bool(self.failures(fail_on)) or ("environment" in fail_on and bool(self.environment))
+
+    def exit_code(self, fail_on: Sequence[str]) -> int:
+        """1 where the gate is closed, 2 where it asks for figures that these runs cannot tell, else 0."""
+        if self.fails(fail_on):
+            return 1
+        return 2 if "figure" in fail_on and any(row.blocked for row in self.rows) else 0
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The runs like the first and those like the second, for one gotcha; ``blocked`` says why nothing that varies can be compared."""
+
+    before: Sequence[StoredRun]
+    after: Sequence[StoredRun]
+    blocked: str
+    again: str
+
+
+# ---------------------------------------------------------------- what differs around the runs
 
 
 def environments_differ(a: Environment | None, b: Environment | None) -> tuple[str, ...]:
@@ -93,136 +121,228 @@ def environments_differ(a: Environment | None, b: Environment | None) -> tuple[s
     return tuple(found)
 
 
-def same_machine(a: Environment | None, b: Environment | None) -> bool:
-    """Whether times may be compared: the same kind of CPU, as many cores, the same platform."""
-    if a is None or b is None:
+def why_not_timed(a: StoredRun, b: StoredRun) -> str:
+    """Why what varies cannot be compared between these two at all, and what to do; "" where it can."""
+    if a.environment is None or b.environment is None:
+        return "one of the runs did not record its environment: run it again"
+    if machine_of(a.environment) != machine_of(b.environment):
+        return "another machine: only counts that do not vary are compared; run both on one machine"
+    if a.plan.mode != b.plan.mode:
+        return f"a {a.plan.mode} run and a {b.plan.mode} run last differently long: run both alike"
+    if a.plan.seed != b.plan.seed:
+        return f"other arrivals: run the second with --seed {a.plan.seed} too"
+    return ""
+
+
+def _surroundings(a: StoredRun, b: StoredRun) -> tuple[str, ...]:
+    differ = list(environments_differ(a.environment, b.environment))
+    if a.plan.mode != b.plan.mode:
+        differ.append(f"mode: {a.plan.mode} -> {b.plan.mode}")
+    if a.plan.seed != b.plan.seed:
+        differ.append(f"seed: {a.plan.seed} -> {b.plan.seed}: other arrivals and parameters")
+    later = {plan.slug: plan.content_hash for plan in b.plan.gotchas}
+    differ += [
+        f"{plan.slug}: its target or scenario was changed in between"
+        for plan in a.plan.gotchas if later.get(plan.slug, plan.content_hash) != plan.content_hash
+    ]  # fmt: skip
+    return tuple(differ)
+
+
+def _kinds(a: StoredRun, b: StoredRun, stored: Sequence[StoredRun], slug: str) -> Kinds:
+    """The runs of each kind.  Where the two are themselves A/A runs the second is held against all others."""
+    like_a = runs_like(a, stored, slug)
+    if alike(a, b, slug):
+        like_a, like_b = [run for run in like_a if run.folder.path.resolve() != b.folder.path.resolve()], [b]
+    else:
+        like_b = runs_like(b, stored, slug)
+    full = " --full" if a.plan.mode == "full" else ""
+    return Kinds(like_a, like_b, why_not_timed(a, b), f"bench.py run {slug}{full} --seed {a.plan.seed}")
+
+
+# ---------------------------------------------------------------- one row
+
+
+def _values(one: ConditionVerdict) -> ByPair:
+    """The values by pair; by their order where the pairs were not stored."""
+    if one.measured is None:
+        return {}
+    values = one.measured.values
+    return dict(zip(one.measured.pairs or range(len(values)), values, strict=True))
+
+
+def _unusable(one: ConditionVerdict, run: str) -> str:
+    """Why this figure of a run says nothing, or ""."""
+    if one.verdict == "invalid":
+        return f"invalid in {run}: {one.reason}"
+    if not _values(one):
+        return f"{run}: {one.reason}"
+    if not all(map(isfinite, _values(one).values())):
+        return f"{run}: some requests were never answered"
+    return ""
+
+
+def _is_exact(claim: ClaimVerdict, kinds: Sequence[Sequence[ByPair]]) -> bool:
+    """Whether a figure is compared exactly: a law about a count, or a count that does not vary within any of the runs."""
+    families = {family_of(ref) for ref in MetricExpression.parse(claim.metric).refs}
+    if not families <= EXACT_FAMILIES - {"memory"}:
         return False
-    return (a.cpu_model, a.cores, a.platform) == (b.cpu_model, b.cores, b.platform)
+    law = claim.tolerance == 0 and claim.relation == "about"
+    return law or all(len({value for run in kind for value in run.values()}) == 1 for kind in kinds)
 
 
-def ratio_of(a: Sequence[float], b: Sequence[float], paired: bool) -> Estimate | None:
-    """B / A with its 95 % interval; None where a value is 0 or below (then there is no ratio)."""
-    if not a or not b or min(*a, *b) <= 0:
-        return None
-    if paired and len(a) == len(b):
-        return statistics.of_ratios([after / before for before, after in zip(a, b, strict=True)])
-    x, y = np.log(a), np.log(b)
-    difference = float(y.mean() - x.mean())
-    if len(x) < 2 or len(y) < 2:
-        return Estimate(math.exp(difference), None, None, (math.exp(difference),))
-    spread = (float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y))
-    error = math.sqrt(sum(spread))
-    if error == 0:
-        value = math.exp(difference)
-        return Estimate(value, value, value, (value,))
-    freedom = sum(spread) ** 2 / (spread[0] ** 2 / (len(x) - 1) + spread[1] ** 2 / (len(y) - 1))
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return Estimate(
-        math.exp(difference), math.exp(difference - half), math.exp(difference + half), (math.exp(difference),)
+def exact_change(a: Sequence[float], b: Sequence[float]) -> Change:
+    """The word for two sets of values that are what they are."""
+    if set(a) == set(b):
+        return "same"
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    return "unclear" if mean_a == mean_b else "higher" if mean_b > mean_a else "lower"
+
+
+def change_of(shift: Shift, family: Family, size: float) -> Change:
+    """The word for a figure that varies: inside the equivalence band, or on one side of "no change", else unclear."""
+    if shift.within(EQUIVALENCE[family], size):
+        return "same"
+    if not shift.excludes_no_change:
+        return "unclear"
+    return "higher" if shift.value > (1.0 if shift.logarithmic else 0.0) else "lower"
+
+
+def _same_load(a: Condition, b: Condition) -> bool:
+    return all(
+        getattr(a, name) == getattr(b, name)
+        for name in ("load", "duration_s", "warmup_s", "duet", "server", "events", "upstream")
     )
 
 
-def change_of(a: Sequence[float], b: Sequence[float], ratio: Estimate | None, family: Family, exact: bool) -> Change:
-    """The word: a law changes when its values do; anything else where the interval lies on one side of "no difference"."""
-    if exact or ratio is None:
-        if sorted(set(a)) == sorted(set(b)):
-            return "same"
-        mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
-        return "unclear" if mean_a == mean_b else "higher" if mean_b > mean_a else "lower"
-    if ratio.low is None or ratio.high is None:
-        return "unclear"
-    band = 1 + EQUIVALENCE[family]
-    if ratio.low >= 1 / band and ratio.high <= band:
-        return "same"
-    return "higher" if ratio.low > 1 else "lower" if ratio.high < 1 else "unclear"
+def _of_kind(runs: Iterable[StoredRun], slug: str, claim: str, like: Condition) -> list[ByPair]:
+    """The values of each run of a kind that measured this claim under this very condition."""
+    found = []
+    for run in runs:
+        try:
+            judged, plan = run.judged(slug), run.gotcha(slug)
+        except StoreError:
+            continue  # one of the stored runs is damaged; of the two themselves it was raised before
+        there = next((one for one in plan.conditions if one.key == like.key), None) if plan else None
+        if judged is None or there is None or not _same_load(there, like):
+            continue
+        verdicts = [c for one in judged.claims if one.id == claim for c in one.conditions if c.condition == like.key]
+        found += [_values(one) for one in verdicts if not _unusable(one, run.name)]
+    return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """What can be said of two usable figures: see ``Row``."""
+
+    change: Change
+    shift: Shift | None = None
+    note: str = ""
+    blocked: bool = False
+
+
+def _told(
+    claim: ClaimVerdict, own: Sequence[ByPair], kinds: Kinds, values: Sequence[Sequence[ByPair]],
+    names: Sequence[str],
+) -> Told:  # fmt: skip
+    """The word for the usable figures ``own`` of two runs; ``values`` are those of all runs of each kind."""
+    if own[0] == own[1]:
+        return Told("same")
+    if _is_exact(claim, values):
+        return Told(exact_change(list(own[0].values()), list(own[1].values())))
+    if kinds.blocked:
+        return Told("not comparable", note=kinds.blocked, blocked=True)
+    before, after = values
+    if not enough(len(before), len(after)):
+        have = f"{len(before)} like {names[0]} and {len(after)} like {names[1]} are stored"
+        do = f"{runs_missing(len(before), len(after))} more of one: {kinds.again}"
+        return Told("not comparable", note=f"the spread between runs is not known ({have}); {do}", blocked=True)
+    if not shared_pairs([*before, *after]):
+        return Told("not comparable", note="no pair was measured in all of the runs")
+    shift = shift_of(before, after)
+    family = family_of(MetricExpression.parse(claim.metric).numerator)
+    return Told(change_of(shift, family, sum(own[0].values()) / len(own[0])), shift)
 
 
 def _row(
-    gotcha: str, claim: ClaimVerdict, a: ConditionVerdict, b: ConditionVerdict, paired: bool, machine: bool
-) -> Row:
-    expression = MetricExpression.parse(claim.metric)
-    family = family_of(expression.numerator)
-    values = [one.measured.values if one.measured else () for one in (a, b)]
-    figures = [one.measured.value if one.measured else None for one in (a, b)]
-    ratio, note = None, ""
-    if not all(values):
-        change: Change = "not comparable"
-        note = (b if not values[1] else a).reason
-    elif not machine and family in TIMED and expression.denominator is None:
-        change, note = "not comparable", "another machine: only counts and ratios are compared"
-    else:
-        law = claim.tolerance == 0 and claim.relation == "about" and family not in TIMED
-        ratio = None if law else ratio_of(values[0], values[1], paired)
-        change = change_of(values[0], values[1], ratio, family, law)
-    return Row(
-        gotcha,
-        claim.id,
-        claim.statement,
-        a.condition,
-        claim.unit,
-        figures[0],
-        figures[1],
-        ratio,
-        change,
-        a.verdict,
-        b.verdict,
-        note,
-    )
+    slug: str, claim: ClaimVerdict, a: ConditionVerdict, b: ConditionVerdict, kinds: Kinds, runs: Sequence[StoredRun],
+) -> Row:  # fmt: skip
+    conditions = [plan.condition(a.condition) for run in runs if (plan := run.gotcha(slug)) is not None]
+    note = _unusable(a, runs[0].name) or _unusable(b, runs[1].name)
+    if not note and not _same_load(*conditions):
+        note = "its load or server was changed in between"
+    told = Told("not comparable", note=note)
+    if not note:
+        of_kinds = zip((kinds.before, kinds.after), conditions, strict=True)
+        values = [_of_kind(of, slug, claim.id, like) for of, like in of_kinds]
+        told = _told(claim, (_values(a), _values(b)), kinds, values, [run.name for run in runs])
+    before, after = (one.quotable.value if one.quotable else None for one in (a, b))
+    return Row(slug, claim.id, claim.statement, a.condition, claim.unit, before, after, told.shift, told.change,
+               a.verdict, b.verdict, told.note, told.blocked)  # fmt: skip
 
 
-def _rows(a: RunVerdicts, b: RunVerdicts, paired: bool, machine: bool) -> tuple[list[Row], list[str]]:
+# ---------------------------------------------------------------- all rows
+
+
+def _rows_of(a: StoredRun, b: StoredRun, stored: Sequence[StoredRun], slug: str) -> tuple[list[Row], list[str]]:
+    """The rows of one gotcha that both runs have."""
+    first, second = a.judged(slug), b.judged(slug)
+    if first is None or second is None:
+        return [], [f"{slug} was judged in one of the runs alone"]
     rows, only = [], []
-    later = {one.gotcha: one for one in b.gotchas}
-    only += [f"{slug} is only in {b.run}" for slug in later.keys() - {one.gotcha for one in a.gotchas}]
-    for gotcha in a.gotchas:
-        if gotcha.gotcha not in later:
-            only.append(f"{gotcha.gotcha} is only in {a.run}")
-            continue
-        claims = {claim.id: claim for claim in later[gotcha.gotcha].claims}
-        for claim in gotcha.claims:
-            there = {one.condition: one for one in claims[claim.id].conditions} if claim.id in claims else {}
-            rows += [_row(gotcha.gotcha, claim, one, there[one.condition], paired, machine)
-                     for one in claim.conditions if one.condition in there]  # fmt: skip
-            only += [f"{gotcha.gotcha}: {claim.id} under {one.condition} is only in {a.run}"
-                     for one in claim.conditions if one.condition not in there]  # fmt: skip
+    kinds = _kinds(a, b, stored, slug)
+    claims: Mapping[str, ClaimVerdict] = {claim.id: claim for claim in second.claims}
+    for claim in first.claims:
+        there = {one.condition: one for one in claims[claim.id].conditions} if claim.id in claims else {}
+        for one in claim.conditions:
+            if one.condition in there:
+                rows.append(_row(slug, claim, one, there[one.condition], kinds, (a, b)))
+            else:
+                only.append(f"{slug}: {claim.id} under {one.condition} is only in {a.name}")
     return rows, only
 
 
-def _environment(run: RunFolder) -> Environment | None:
-    try:
-        return run.environment
-    except StoreError:
-        return None
+def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with Holm's p over all that were tested."""
+    tested = [(index, row.shift.p_value) for index, row in enumerate(rows) if row.shift is not None]
+    holm = dict(zip((index for index, _ in tested), statistics.holm([p for _, p in tested]), strict=True))
+    return tuple(replace(row, adjusted_p=holm.get(index)) for index, row in enumerate(rows))
 
 
-def compare_runs(run_a: RunFolder, run_b: RunFolder) -> Difference:
-    """Judge both and compare.  Raises UsageError where they have nothing in common, StoreError where one is damaged."""
-    a, b = _environment(run_a), _environment(run_b)
-    paired = run_a.plan.seed == run_b.plan.seed
-    rows, only = _rows(judge_run(run_a), judge_run(run_b), paired, same_machine(a, b))
+def compare_runs(run_a: RunFolder, run_b: RunFolder, stored: Iterable[RunFolder] = ()) -> Difference:
+    """Judge both and compare; ``stored`` are the runs among which A/A runs of the two are looked for.
+
+    Raises UsageError where they have nothing in common, StoreError where one is damaged.
+    """
+    a, b = StoredRun(run_a), StoredRun(run_b)
+    others = [
+        StoredRun(run) for run in stored if run.path.resolve() not in (run_a.path.resolve(), run_b.path.resolve())
+    ]
+    slugs = {"a": [plan.slug for plan in a.plan.gotchas], "b": [plan.slug for plan in b.plan.gotchas]}
+    only = [f"{slug} is only in {a.name}" for slug in slugs["a"] if slug not in slugs["b"]]
+    only += [f"{slug} is only in {b.name}" for slug in slugs["b"] if slug not in slugs["a"]]
+    rows: list[Row] = []
+    for slug in (one for one in slugs["a"] if one in slugs["b"]):
+        found, alone = _rows_of(a, b, [*others, a, b], slug)
+        rows += found
+        only += alone
     if not rows:
         raise UsageError(
-            f"{run_a.name} and {run_b.name} have no claim under the same condition", "Run the same gotchas in both."
+            f"{a.name} and {b.name} have no claim under the same condition", "Run the same gotchas in both."
         )
-    differ = list(environments_differ(a, b))
-    if run_a.plan.mode != run_b.plan.mode:
-        differ.append(f"mode: {run_a.plan.mode} -> {run_b.plan.mode}")
-    if not paired:
-        differ.append(f"seed: {run_a.plan.seed} -> {run_b.plan.seed}: the runs cannot be paired, intervals are wider")
-    hashes = {plan.slug: plan.content_hash for plan in run_b.plan.gotchas}
-    differ += [
-        f"{plan.slug}: its target or scenario was changed in between"
-        for plan in run_a.plan.gotchas if hashes.get(plan.slug, plan.content_hash) != plan.content_hash
-    ]  # fmt: skip
-    return Difference(run_a.name, run_b.name, tuple(rows), tuple(differ), tuple(sorted(only)), paired)
+    return Difference(a.name, b.name, _adjusted(rows), _surroundings(a, b), tuple(sorted(only)))
 
 
 def document(found: Difference) -> dict[str, Any]:
-    """The difference as ``diff --json`` prints it."""
+    """The difference as ``diff --json`` prints it.
+
+    format_version history
+        1  first: ``ratio`` from the pairs inside the two runs
+        2  ``shift`` from the spread between runs, with its p value; ``adjusted_p``, ``blocked`` and ``note``
+    """
     from lab.codec import to_dict
 
-    rows = [{**to_dict(row), "worse": row.worse} for row in found.rows]
+    rows = [{**to_dict(row), "worse": row.worse, "moved": row.moved} for row in found.rows]
     return {
-        "format_version": 1, "run_a": found.run_a, "run_b": found.run_b, "paired": found.paired, "environment": list(found.environment),
+        "format_version": 2, "run_a": found.run_a, "run_b": found.run_b, "environment": list(found.environment),
         "only_one": list(found.only_one), "rows": rows,
     }  # fmt: skip

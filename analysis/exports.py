@@ -1,6 +1,8 @@
 """A difference of two runs as text, as Markdown for a pull request and as JUnit XML for a CI server."""
 
-from collections.abc import Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from analysis.diff import Difference, Row
@@ -14,13 +16,13 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
 
 
-def ratio_text(row: Row) -> str:
-    """``x 1.08 [1.02, 1.14]``."""
-    if row.ratio is None:
+def shift_text(row: Row) -> str:
+    """``x 1.08 [1.02, 1.14], 3 + 1 runs``, or the difference where there is no ratio."""
+    if row.shift is None:
         return ""
-    if row.ratio.low is None or row.ratio.high is None:
-        return f"x {row.ratio.value:.3g}, one pair"
-    return f"x {row.ratio.value:.3g} [{row.ratio.low:.3g}, {row.ratio.high:.3g}]"
+    one = row.shift
+    head = f"x {one.value:.3g}" if one.logarithmic else f"{one.value:+.3g}"
+    return f"{head} [{one.low:.3g}, {one.high:.3g}], {one.runs[0]} + {one.runs[1]} runs"
 
 
 def _verdicts(row: Row) -> str:
@@ -29,13 +31,23 @@ def _verdicts(row: Row) -> str:
 
 
 def interesting(found: Difference) -> list[Row]:
-    """The rows that are not simply the same."""
-    return [row for row in found.rows if row.change not in ("same",) or row.verdict_before != row.verdict_after]
+    """The rows in which a figure or a verdict is not the same; what could not be compared counts where the verdict changed."""
+    return [
+        row for row in found.rows
+        if row.change in ("higher", "lower", "unclear") or row.verdict_before != row.verdict_after
+    ]  # fmt: skip
+
+
+def not_compared(found: Difference) -> Iterator[tuple[str, str, int]]:
+    """Gotcha, reason and number of the figures that were not compared."""
+    counts = Counter((row.gotcha, row.note) for row in found.rows if row.change == "not comparable")
+    for (gotcha, note), count in counts.items():
+        yield gotcha, note, count
 
 
 def table(found: Difference) -> str:
-    """Text that fits 100 columns: what differs first, then how many rows stayed the same."""
-    lines = [f"{found.run_a} -> {found.run_b}, {'paired' if found.paired else 'not paired'}"]
+    """Text that fits 100 columns: what differs first, then how many rows stayed the same, then what could not be compared and why."""
+    lines = [f"{found.run_a} -> {found.run_b}"]
     lines += [f"  warning: {text}"[:100] for text in found.environment]
     slug = ""
     for row in interesting(found):
@@ -44,9 +56,17 @@ def table(found: Difference) -> str:
             lines.append(slug)
         lines.append(f"  {WORDS[row.change]:<13}{row.statement} ({row.condition})"[:100])
         figures = f"{_number(row.before)} -> {_number(row.after)} {row.unit}".rstrip()
-        lines.append(f"  {'':<13}{figures}  {ratio_text(row)}  {_verdicts(row)}"[:100])
-    same = len(found.rows) - len(interesting(found))
+        lines += textwrap.wrap(
+            "  ".join(filter(None, (figures, shift_text(row), _verdicts(row)))),
+            100,
+            initial_indent=" " * 15,
+            subsequent_indent=" " * 15,
+        )
+    same = sum(row.change == "same" and row.verdict_before == row.verdict_after for row in found.rows)
     lines.append(f"{same} of {len(found.rows)} claims under their conditions are the same in both runs.")
+    for gotcha, note, count in not_compared(found):
+        text = f"{gotcha}: {count} not comparable: {note}"
+        lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     lines += [f"  {text}" for text in found.only_one[:10]]
     if len(found.only_one) > 10:
         lines.append(f"  and {len(found.only_one) - 10} more in one run alone")
@@ -69,12 +89,14 @@ def markdown(found: Difference, fail_on: Sequence[str]) -> str:
     lines += [f"- warning: {_cell(text)}" for text in found.environment]
     if found.environment:
         lines.append("")
-    lines += ["| gotcha | claim | condition | before | after | ratio | verdict |", "|---|---|---|---:|---:|---|---|"]
+    lines += ["| gotcha | claim | condition | before | after | change | verdict |", "|---|---|---|---:|---:|---|---|"]
     for row in interesting(found):
         cells = (row.gotcha, row.statement, row.condition, f"{_number(row.before)} {row.unit}".strip(),
-                 f"{_number(row.after)} {row.unit}".strip(), ratio_text(row) or WORDS[row.change], _verdicts(row))  # fmt: skip
+                 f"{_number(row.after)} {row.unit}".strip(), shift_text(row) or WORDS[row.change], _verdicts(row))  # fmt: skip
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-    lines += ["", f"{len(found.rows) - len(interesting(found))} further claims are the same."]
+    same = sum(row.change == "same" and row.verdict_before == row.verdict_after for row in found.rows)
+    lines += ["", f"{same} further claims are the same.", ""]
+    lines += [f"- {gotcha}: {count} not comparable: {_cell(note)}" for gotcha, note, count in not_compared(found)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,7 +116,7 @@ def junit(found: Difference, fail_on: Sequence[str]) -> bytes:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=slug.replace("/", "."), name=f"{row.claim} under {row.condition}"
             )
-            said = f"{row.statement}: {_number(row.before)} -> {_number(row.after)} {row.unit} {ratio_text(row)} {_verdicts(row)}"
+            said = f"{row.statement}: {_number(row.before)} -> {_number(row.after)} {row.unit} {shift_text(row)} {_verdicts(row)}"
             if id(row) in failing:
                 ElementTree.SubElement(case, "failure", message=said)
             elif row.change == "not comparable":
