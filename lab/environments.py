@@ -1,17 +1,26 @@
-"""Library versions and interpreters as a condition: an environment for the target only, built once by uv and kept outside the repository."""
+"""Library versions and interpreters as a condition: an environment for the target only, built once by uv and kept outside the repository.
 
+What lies in an environment is run, so it is trusted only in a folder that is ours and closed to others.  One is built aside and renamed
+when it is whole: a reader never sees half of one, and what a killed lab left is built again.
+"""
+
+import contextlib
 import hashlib
 import os
+import re
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 from platformdirs import user_cache_path
 
-from lab.errors import NotHereError
+from lab.errors import NotHereError, StoreError
 from lab.model import Condition, Service
+from lab.private import private_folder, why_not_private
 
 BASE = ("uvicorn[standard]", "gunicorn", "uvicorn-worker", "anyio")
 """What every target's environment holds beside the packages that the condition names."""
@@ -47,15 +56,28 @@ def environment_for(packages: Mapping[str, str], python: str = "", services: Seq
     usual = [*BASE, *(driver for service in services for driver in DRIVERS[service])]
     requirements = [*pins, *(one for one in usual if one.split("[")[0] not in wanted)]
     key = hashlib.sha256("\n".join([python or sys.version, *requirements]).encode()).hexdigest()[:16]
-    folder = user_cache_path("fastapi-gotcha-lab") / "environments" / key
-    interpreter = folder / "bin" / "python"
-    if (folder / "ready").is_file() and interpreter.exists():
-        return interpreter
-    if key not in _refused:
-        _refused[key] = _build(folder, interpreter, python, requirements, uv)
-    if _refused[key]:
-        raise NotHereError(f"the environment for {python} {', '.join(pins)} cannot be had here: {_refused[key]}")
-    return interpreter
+    home = user_cache_path("fastapi-gotcha-lab") / "environments"
+    try:
+        private_folder(home.parent)
+        private_folder(home)
+    except StoreError as error:
+        raise NotHereError(f"library versions as a condition need a folder of our own: {error}", error.hint) from error
+    folder = home / key
+    if not is_ready(folder, requirements):
+        reason = _refused.get(key) or _build(folder, python, requirements, uv)
+        if reason:
+            _refused[key] = reason
+            raise NotHereError(f"the environment for {python} {', '.join(pins)} cannot be had here: {reason}")
+    return folder / "bin" / "python"
+
+
+def is_ready(folder: Path, requirements: Sequence[str]) -> bool:
+    """Whether the folder holds this very environment, whole and ours."""
+    try:
+        built_for = (folder / "ready").read_text()
+    except OSError:
+        return False
+    return built_for == "\n".join(requirements) and (folder / "bin" / "python").exists() and not why_not_private(folder)
 
 
 def interpreter_for(python: str) -> str:
@@ -77,26 +99,56 @@ def _release(interpreter: Path) -> list[int]:
     return [int(part) for part in interpreter.parent.parent.name.rstrip("t").split(".") if part.isdigit()]
 
 
-def _build(folder: Path, interpreter: Path, python: str, requirements: list[str], uv: str) -> str:
+def _build(folder: Path, python: str, requirements: Sequence[str], uv: str) -> str:
     """Make the environment; returns why it could not be made, or ""."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        reason = _install(aside, python, requirements, uv)
+        if reason:
+            return reason
+        aside.chmod(0o700)
+        (aside / "ready").write_text("\n".join(requirements))
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another lab may have been faster: then its environment is taken
+            aside.rename(folder)
+        return "" if is_ready(folder, requirements) else f"{folder} cannot be replaced: remove it"
+    except OSError as error:
+        return without_passwords(str(error))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(home: Path) -> None:
+    """Remove what labs that were killed while they built have left."""
+    for aside in home.glob(".*.*.*"):
+        pid = aside.name.split(".")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _install(aside: Path, python: str, requirements: Sequence[str], uv: str) -> str:
+    """Create and fill an environment that may be renamed; returns what went wrong, or ""."""
     # never a download of an interpreter: what is not on this machine is skipped with its reason
     env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     steps = (
-        [uv, "venv", "-q", "--python", interpreter_for(python), str(folder)],
-        [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(interpreter), *requirements],
+        [uv, "venv", "-q", "--relocatable", "--python", interpreter_for(python), str(aside)],
+        [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(aside / "bin" / "python"), *requirements],
     )
     for step in steps:
         try:
             done = subprocess.run(step, capture_output=True, text=True, env=env, timeout=BUILD_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
+            return without_passwords(str(error))
         if done.returncode != 0:
-            shutil.rmtree(folder, ignore_errors=True)
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            return next(
-                (line for line in lines if "error" in line or "No " in line), lines[0] if lines else "no output"
-            )
-    (folder / "ready").write_text("\n".join(requirements))
+            first = lines[0] if lines else "no output"
+            return without_passwords(next((line for line in lines if "error" in line or "No " in line), first))
     return ""
+
+
+def without_passwords(text: str) -> str:
+    """The text without user names and passwords in addresses: an index of packages may need them."""
+    return re.sub(r"://[^/\s@]+@", "://***@", text)
