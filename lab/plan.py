@@ -24,6 +24,18 @@ def trial_seed(seed: int, slug: str, condition: str, pair: int) -> int:
     return random.Random(f"{seed}/{slug}/{condition}/{pair}").getrandbits(48)
 
 
+def in_turn(gotcha: GotchaPlan, seed: int, pair: int) -> list[Condition]:
+    """The conditions in the order of one pair: those that share a trace are compared, so they take random turns that the next pair reverses."""
+    found = list(gotcha.conditions)
+    for trace in dict.fromkeys(c.trace for c in found if c.trace):
+        places = [index for index, c in enumerate(found) if c.trace == trace]
+        order = random.Random(f"{seed}/{gotcha.slug}/{trace}/{pair // 2}").sample(places, len(places))
+        cells = [found[index] for index in (order if pair % 2 == 0 else order[::-1])]
+        for index, cell in zip(places, cells, strict=True):
+            found[index] = cell
+    return found
+
+
 def trials_of(gotcha: GotchaPlan, mode: str, seed: int, override: int | None) -> list[TrialPlan]:
     """One gotcha's trials: pairs interleaved over the conditions, arms in a random order that the next pair reverses.
 
@@ -34,7 +46,7 @@ def trials_of(gotcha: GotchaPlan, mode: str, seed: int, override: int | None) ->
     orders: dict[str, list[str]] = {}
     counts = {c.key: pairs_of(c, gotcha, mode, override) for c in gotcha.conditions}
     for pair in range(max(counts.values(), default=0)):
-        for condition in gotcha.conditions:
+        for condition in in_turn(gotcha, seed, pair):
             key = condition.key
             if pair >= counts[key]:
                 continue
