@@ -11,18 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lab.model import TrialPlan
+from lab.rows import SERVER_COLUMNS as SERVER_COLUMNS
+from lab.rows import SERVER_ROW_BYTES as SERVER_ROW_BYTES
+
 FORMAT_VERSION = 3
 SELFTEST_VERSION = 2  # of selftest.json; its history stands in analysis.selftest
 
 
 @dataclass(frozen=True)
 class ProcessUse:
-    """What one process tree used between the start and the end of the load.  ``cpu_ns`` counts all its threads and processes."""
+    """What one process tree used between the start and the end of the load.  ``cpu_ns`` counts all its threads and processes.
+
+    ``rss_peak_bytes`` is the greatest sum over the tree that a reading saw: with ``memory_kind`` "pss" of proportional memory (a page that
+    n processes share is an n-th in each; twice a second and at the end), with "rss" of resident memory, where shared pages count in each.
+    """
 
     cpu_ns: int
     rss_peak_bytes: int
     processes: int
     threads_peak: int = 0
+    memory_kind: Literal["rss", "pss"] = "rss"
 
 
 @dataclass(frozen=True)
@@ -164,27 +173,9 @@ class TrialRecord:
     format_version: int = FORMAT_VERSION
 
 
-SERVER_COLUMNS = (
-    "t_ns",
-    "pid",
-    "requests",
-    "in_flight",
-    "loop_lag_max_ns",
-    "threads_borrowed",
-    "gc_pause_ns",
-    "cpu_ns",
-    "pool_checked_out",
-    "pool_waiting",
-)
-SERVER_ROW_BYTES = 8 * len(SERVER_COLUMNS)
-"""One row per worker and sampling interval in server.parquet.  ``requests`` and ``cpu_ns`` are totals of that worker so far,
-``loop_lag_max_ns`` the longest lateness of a 5 ms timer in the interval, ``gc_pause_ns`` time in the collector so far.
-``pool_checked_out`` and ``pool_waiting`` are the peaks in the interval, -1 where the target uses no pool that the wrapper knows."""
-
-
 @dataclass(frozen=True)
 class Environment:
-    """The machine and the software of a run."""
+    """The machine and the software of a run.  ``siblings`` are the usable CPUs that share a physical core, where some do."""
 
     python: str
     platform: str
@@ -197,4 +188,14 @@ class Environment:
     limits: Mapping[str, str]
     noise: Mapping[str, float]
     git_commit: str = ""
+    siblings: tuple[tuple[int, ...], ...] = ()
     format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Added:
+    """added.json: trials that a quick run added to its plan after the first look (``SecondLook``), and for the reader why."""
+
+    trials: tuple[TrialPlan, ...]
+    reasons: tuple[str, ...]
+    format_version: int = 1
