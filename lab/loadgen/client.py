@@ -1,6 +1,7 @@
 """A lean keep-alive HTTP/1.1 client: one connection, one request at a time, five time stamps a request.
 
-It runs on whatever ``socket.socket`` is (gevent's in the Locust child, a plain one in tests).  It never pipelines.
+It runs on whatever ``socket.socket`` is (gevent's in the Locust child, a plain one in tests).  It never pipelines, and it sends a
+request once: again only where not one byte of it had left.  What it does not speak is refused by ``lab.loadgen.wire``.
 """
 
 import contextlib
@@ -10,16 +11,34 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lab.loadgen.framing import BadReply, Head, ReplyParser, parse_head
+from lab.loadgen.framing import END_OF_HEAD, NO_HEAD, BadReply, Head, ReplyParser, head_of
+from lab.loadgen.sockets import by_hub, by_poll, connect, unacknowledged
+from lab.loadgen.wire import resolve
 from lab.model import OUTCOMES
 
 OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED, BAD_FRAMING = range(len(OUTCOMES))
 RECEIVE_BYTES = 65_536
 monotonic_ns = time.monotonic_ns
 
+# What ``Exchange.problem`` begins with; after it stand a colon and the details.
+PROBLEM_REFUSED = "refused"
+PROBLEM_NO_ACCEPT = "accept queue full or connect timed out"
+PROBLEM_NOT_OPENED = "could not be opened"
+PROBLEM_CLOSED_IDLE = "closed while idle"
+PROBLEM_NO_ANSWER = "closed before the answer"
+PROBLEM_CUT = "closed in the middle of the answer"
+PROBLEM_TIMEOUT = "timeout"
+PROBLEM_FRAMING = "bad framing"
+
 
 class Exchange(NamedTuple):
-    """One request and what became of it.  Times are CLOCK_MONOTONIC ns, 0 where it did not happen."""
+    """One request and what became of it.  Times are CLOCK_MONOTONIC ns, 0 where it did not happen.
+
+    ``sent_ns`` is taken before the first byte is sent.  Where a request had to be sent again it is that of the first try, so that
+    the latency covers both; reopening a connection before sending is not part of it (it lies between dispatched and sent).
+    ``first_byte_ns`` is the final answer's: interim answers (103) do not count.  ``outcome`` of an answer is ``OK`` for 2xx, else
+    ``HTTP_ERROR``; who expects other statuses decides anew.  ``problem`` begins with one of the ``PROBLEM_`` words, or is empty.
+    """
 
     sent_ns: int
     first_byte_ns: int
@@ -32,72 +51,49 @@ class Exchange(NamedTuple):
     problem: str = ""
 
 
-NO_HEAD = Head(0, 0, True, 0)
-
-
-_heads: dict[bytes, Head] = {}
-"""Heads seen, parsed: servers repeat the same bytes for a second or more, and a look-up costs a twentieth of parsing."""
-MAX_HEADS = 512
-END_OF_HEAD = b"\r\n\r\n"
-
-
-def _head_of(block: bytes, to_head: bool) -> Head:
-    """``parse_head``, remembered.  Raises BadReply."""
-    if to_head:
-        return parse_head(block, to_head)
-    known = _heads.get(block)
-    if known is None:
-        if len(_heads) >= MAX_HEADS:
-            _heads.clear()
-        known = _heads[block] = parse_head(block)
-    return known
+new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it
 
 
 class Connection:
-    """A connection to one server.  ``reconnects`` counts reopened ones: a server may close an idle connection at any time.
+    """A connection to one server.
 
-    ``cooperative`` is for gevent's sockets: it waits for readability before it reads (an answer is never there at once, so reading
-    first would cost a system call and an exception a request), and it leaves timeouts to whoever watches ``deadline_ns`` and calls
-    ``expire``, because a timer for each wait would cost more than the wait.
+    ``reconnects`` counts idle connections that the server had closed, ``unsolicited`` those that had bytes waiting which nobody had
+    asked for: both are seen before anything is sent.  ``resent`` counts requests that were sent again because the kernel had taken
+    not one byte of them.
+
+    ``cooperative`` is for gevent's sockets: waiting goes through the hub, and timeouts are left to whoever watches ``deadline_ns``
+    and calls ``expire``, because a timer for each wait would cost more than the wait.  Otherwise the client watches its own deadline.
     """
 
-    def __init__(
-        self, host: str, port: int, timeout_s: float, *, cooperative: bool = False,
-        new_socket: Callable[[], socket.socket] | None = None,
-    ) -> None:  # fmt: skip
-        self._address = (host, port)
+    def __init__(self, host: str, port: int, timeout_s: float, *, cooperative: bool = False) -> None:
+        """Raises UsageError where the host has no address."""
+        self._addresses = resolve(host, port)
         self._timeout_s = timeout_s
         self._timeout_ns = int(timeout_s * 1e9)
         self._cooperative = cooperative
-        self._new_socket = new_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         self._socket: Any = None
-        self._send: Callable[[bytes], int]
+        self._look: Callable[[int], object]
+        self._send: Callable[[bytes | memoryview], int]
         self._recv: Callable[[int], bytes]
         self._wait: Callable[[], object]
-        self._used = False
-        self._expired = False
+        self._wait_both: Callable[[], object]
+        self._used = 0
+        self._opening = False  # from the beginning of a connect until it has succeeded
+        self._expired = False  # the request in flight ran out of time
+        self._broken = False  # the connection serves no further request
         self.deadline_ns = 0
         self.reconnects = 0
+        self.unsolicited = 0
+        self.resent = 0
+
+    # ---- open and close
 
     def open(self) -> None:
-        """Connect if need be.  Raises OSError."""
-        if self._socket is not None:
-            return
-        fresh: Any = self._new_socket()
-        try:
-            fresh.settimeout(self._timeout_s)
-            fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            fresh.connect(self._address)
-        except OSError:
-            fresh.close()
-            raise
-        if self._cooperative:
-            raw, wait, event = fresh._sock, fresh._wait, fresh._read_event
-            fresh.settimeout(None)
-            self._send, self._recv, self._wait = raw.send, raw.recv, lambda: wait(event)
-        else:
-            self._send, self._recv, self._wait = fresh.send, fresh.recv, lambda: None
-        self._socket, self._used = fresh, False
+        """Connect if need be; a connection that the server has closed meanwhile is reopened.  Raises OSError."""
+        if self._socket is None:
+            self._connect()
+        elif self._look(0):
+            self._renew()
 
     def close(self) -> None:
         """Close; the next exchange opens a new one."""
@@ -106,37 +102,105 @@ class Connection:
             self._socket = None
 
     def expire(self) -> None:
-        """End a wait that has passed ``deadline_ns``: the exchange comes back with a timeout."""
-        self._expired, self.deadline_ns = True, 0
-        if self._socket is not None:
+        """End a wait that has passed ``deadline_ns``: what has arrived is still read, then the exchange comes back with a timeout.
+
+        Without an exchange in flight it does nothing: the next request is not touched.
+        """
+        if self.deadline_ns and self._socket is not None:
+            self._expired = self._broken = True
+            self.deadline_ns = 0
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def exchange(self, request: bytes, *, to_head: bool = False) -> Exchange:
-        """Send one request and read its reply.
+    def _connect(self) -> None:
+        self._opening = True
+        for address in self._addresses:
+            try:
+                fresh = connect(*address, self._timeout_s)
+                break
+            except OSError:
+                if address == self._addresses[-1]:
+                    raise
+        self._addresses = (address,)  # the one that works stays: a host's addresses are not all tried each time
+        ends = by_hub(fresh) if self._cooperative else by_poll(fresh, lambda: self.deadline_ns, self.expire)
+        self._look, self._send, self._recv, self._wait, self._wait_both = ends
+        self._socket, self._used, self._opening, self._broken = fresh, 0, False, False
 
-        An idle connection that the server has closed meanwhile is reopened once and counted: nothing had been answered on it.
-        Never raises for the network: ``outcome`` says what happened.
-        """
-        reused = self._socket is not None and self._used
-        result = self._attempt(request, to_head)
-        if reused and result.outcome == RESET and not result.first_byte_ns:
+    def _renew(self) -> None:
+        """The look found something on an idle connection: bytes that nobody asked for, or its end."""
+        try:
+            waiting = self._recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            waiting = b""
+        if waiting:
+            self.unsolicited += 1
+        else:
             self.reconnects += 1
-            result = self._attempt(request, to_head)
-        return result
+        self.close()
+        self._connect()
 
-    def _read_all(self, data: bytes, to_head: bool) -> tuple[Head, bytes, bytes]:
-        """The rest of a reply that did not come in one piece.  Raises OSError, BadReply."""
-        parser = ReplyParser(to_head)
-        while not parser.feed(data):
-            data = self._receive()
+    # ---- one exchange
+
+    def exchange(self, request: bytes, *, to_head: bool = False) -> Exchange:
+        """Send one request and read its reply.  Never raises for the network: ``outcome`` says what happened.
+
+        The usual case is written out here, the whole reply in one or two pieces; everything else is ``_read_slowly``.
+        """
+        sent_ns = first_ns = 0
+        try:
+            idle = self._socket is not None
+            if not idle:
+                self._connect()
+            elif self._look(0):
+                self._renew()
+            sent_ns = monotonic_ns()
+            self.deadline_ns = sent_ns + self._timeout_ns
+            try:
+                sent = self._send(request)
+            except OSError as error:
+                sent = self._send_again(request, idle, error)
+            if sent != len(request):
+                return self._read_slowly(request, sent, b"", sent_ns, 0, to_head)
+            self._wait()
+            try:
+                data = self._recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                data = self._receive()
             if not data:
-                if parser.end():
-                    break
-                raise ConnectionResetError(errno.ECONNRESET, "closed before the end of the reply")
-        if parser.rest:
-            raise BadReply(f"{len(parser.rest)} bytes after the end of the reply")
-        return parser.head, parser.head_block, parser.body
+                raise _end_of_file()
+            first_ns = done_ns = monotonic_ns()
+            end = data.find(END_OF_HEAD)
+            if end > 0:
+                block = data[:end]
+                head = head_of(block, to_head)
+                whole = end + 4 + head.length
+                if len(data) < whole:  # uvicorn sends head and body apart
+                    data += self._receive()
+                    done_ns = monotonic_ns()
+                if len(data) == whole and head.length >= 0:
+                    return self._answered(sent_ns, first_ns, done_ns, head, block, data[end + 4 :])
+            return self._read_slowly(request, sent, data, sent_ns, first_ns, to_head)
+        except (OSError, BadReply) as error:
+            return self._failed(request, sent_ns, first_ns, error)
+        except BaseException:  # a greenlet that is killed: the late answer must not meet the next request
+            self._let_go()
+            raise
+
+    def _send_again(self, request: bytes, idle: bool, error: OSError) -> int:
+        """The first send failed, not one byte was taken: on a connection that had been idle it is done again on a new one, once."""
+        if isinstance(error, BlockingIOError):
+            return 0
+        if not idle:
+            raise error
+        self.close()
+        self._connect()
+        self.resent += 1
+        try:
+            return self._send(request)
+        except BlockingIOError:
+            return 0
 
     def _receive(self) -> bytes:
         while True:
@@ -146,52 +210,88 @@ class Connection:
             except BlockingIOError:
                 continue
 
-    def _send_all(self, request: bytes) -> None:
+    def _read_slowly(
+        self, request: bytes, sent: int, data: bytes | None, sent_ns: int, first_ns: int, to_head: bool
+    ) -> Exchange:
+        """The rest of an exchange that is not over after one or two pieces.  It reads while it sends: a server may answer early."""
+        parser = ReplyParser(to_head)
+        unsent = memoryview(request)[sent:]
         try:
-            sent = self._send(request)
-        except BlockingIOError:
-            sent = 0
-        if sent != len(request):
-            self._socket.sendall(request[sent:])
-
-    def _attempt(self, request: bytes, to_head: bool) -> Exchange:
-        reused = 1 if self._used and self._socket is not None else 0
-        sent_ns = first_ns = 0
-        try:
-            if self._socket is None:
-                self.open()
-            sent_ns = monotonic_ns()
-            self.deadline_ns = sent_ns + self._timeout_ns
-            self._send_all(request)
-            data = self._receive()
-            if not data:
-                raise ConnectionResetError(errno.ECONNRESET, "closed before the reply")
-            first_ns = monotonic_ns()
-            end = data.find(END_OF_HEAD)
-            block = data[:end] if end > 0 else b""
-            head = _head_of(block, to_head) if end > 0 else NO_HEAD
-            # the usual case: the whole reply in one piece; everything else goes through the parser
-            if head.length >= 0 and head.status >= 200 and len(data) == end + 4 + head.length:
-                body = data[end + 4 :]
-                done_ns = first_ns
-            else:
-                head, block, body = self._read_all(data, to_head)
-                done_ns = monotonic_ns()
-        except TimeoutError:
-            return self._failed(sent_ns, first_ns, TIMEOUT, reused, "timeout")
-        except ConnectionRefusedError as error:
-            return self._failed(sent_ns, first_ns, REFUSED, reused, str(error))
+            while True:
+                if data:
+                    first_ns = first_ns or monotonic_ns()
+                    whole = parser.feed(data)
+                    if not parser.started:
+                        first_ns = 0  # an interim answer
+                    if whole:
+                        break
+                if unsent:
+                    data, unsent = self._send_and_receive(unsent)
+                else:
+                    data = self._receive()
+                if data == b"":
+                    if parser.end() and not self._expired:
+                        break
+                    raise _end_of_file()
+            done_ns = monotonic_ns()
+            if parser.rest:
+                raise BadReply(f"{len(parser.rest)} bytes after the end of the reply")
         except (OSError, BadReply) as error:
-            return self._failed(sent_ns, first_ns, TIMEOUT if self._expired else RESET, reused, str(error))
-        self.deadline_ns = 0
-        self._used = True
-        if head.close:
-            self.close()
-        return Exchange(
-            sent_ns, first_ns, done_ns, OK if head.status < 400 else HTTP_ERROR, reused, head, block, body, ""
-        )
+            return self._failed(request, sent_ns, first_ns, error)
+        if unsent:
+            self._broken = True  # answered before the request was finished
+        return self._answered(sent_ns, first_ns, done_ns, parser.head, parser.head_block, parser.body)
 
-    def _failed(self, sent_ns: int, first_ns: int, outcome: int, reused: int, problem: str) -> Exchange:
+    def _send_and_receive(self, unsent: memoryview) -> tuple[bytes | None, memoryview]:
+        """Send some more and take what has arrived meanwhile (None: nothing).  Raises OSError."""
+        self._wait_both()
+        try:
+            unsent = unsent[self._send(unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # the server takes no more; its answer may be here already
+            self._broken = True
+            unsent = unsent[:0]
+        try:
+            return self._recv(RECEIVE_BYTES), unsent
+        except BlockingIOError:
+            return None, unsent
+
+    # ---- what became of it
+
+    def _answered(self, sent_ns: int, first_ns: int, done_ns: int, head: Head, block: bytes, body: bytes) -> Exchange:
+        self.deadline_ns = 0
+        reused, self._used = self._used, 1
+        if head.close or self._broken:
+            self._let_go()
+        outcome = OK if 200 <= head.status < 300 else HTTP_ERROR
+        return new_tuple(Exchange, (sent_ns, first_ns, done_ns, outcome, reused, head, block, body, ""))
+
+    def _failed(self, request: bytes, sent_ns: int, first_ns: int, error: Exception) -> Exchange:
+        done_ns, reused = monotonic_ns(), self._used
+        outcome, word = self._outcome_of(request, first_ns, error)
+        self._let_go()
+        return Exchange(sent_ns, first_ns, done_ns, outcome, reused, NO_HEAD, b"", b"", f"{word}: {error}")
+
+    def _outcome_of(self, request: bytes, first_ns: int, error: Exception) -> tuple[int, str]:
+        if self._opening:
+            if isinstance(error, TimeoutError):
+                return REFUSED, PROBLEM_NO_ACCEPT
+            return REFUSED, PROBLEM_REFUSED if isinstance(error, ConnectionRefusedError) else PROBLEM_NOT_OPENED
+        if isinstance(error, BadReply):
+            return BAD_FRAMING, PROBLEM_FRAMING
+        if self._expired or isinstance(error, TimeoutError):
+            return TIMEOUT, PROBLEM_TIMEOUT
+        if first_ns:
+            return RESET, PROBLEM_CUT
+        idle = self._used and self._socket is not None and unacknowledged(self._socket) >= len(request)
+        return RESET, PROBLEM_CLOSED_IDLE if idle else PROBLEM_NO_ANSWER
+
+    def _let_go(self) -> None:
+        """The end of a connection, and of whatever was in flight on it."""
+        self._expired, self._opening, self.deadline_ns = False, False, 0
         self.close()
-        self._expired, self.deadline_ns = False, 0
-        return Exchange(sent_ns, first_ns, monotonic_ns(), outcome, reused, NO_HEAD, b"", b"", problem)
+
+
+def _end_of_file() -> OSError:
+    return ConnectionResetError(errno.ECONNRESET, "end of file")

@@ -1,27 +1,39 @@
-"""HTTP/1.1 on bytes: requests out, replies in.  Pure; what arrives may be cut anywhere.
+"""HTTP/1.1 replies out of bytes, after RFC 9112.  Pure; what arrives may be cut anywhere.
 
-Framing follows RFC 9112 section 6.3.  uvicorn sends head and body in two packets: whoever reads once mistakes the rest of
-one answer for the next (method.md section 1), so nothing here assumes how bytes are packed.
+uvicorn sends head and body in two packets: whoever reads once mistakes the rest of one answer for the next (method.md
+section 1), so nothing here assumes how bytes are packed.  The reader is strict: where two readers could see two different
+messages in the same bytes (a line that ends in LF alone, two lengths, a length beside chunks) it is a bad reply.
 """
 
-import json as json_module
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
-# A head beyond this is a fault, not a header; h11 and uvicorn stop at 64 KiB as well.
+# A head beyond this is a fault, not a header; h11 and uvicorn stop at 64 KiB as well.  Trailers together have the same bound.
 MAX_HEAD_BYTES = 65_536
 # A chunk-size line holds a hexadecimal number and perhaps extensions; nginx stops far earlier.
 MAX_CHUNK_LINE_BYTES = 4_096
+# A body is kept in memory; no experiment needs a larger one, and an endless stream must not take the generator down.
+MAX_BODY_BYTES = 256 * 1024 * 1024
+# 16 hexadecimal digits are 64 bits; decimal lengths of more than 18 digits are beyond any body too (and int() would refuse 4,300).
+MAX_HEX_DIGITS = 16
+MAX_DIGITS = 18
 
 PID_HEADER = b"x-lab-pid"
+TCHARS = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # RFC 9110 section 5.6.2
+HEX_DIGITS = b"0123456789abcdefABCDEF"
+BLANK = b" \t"
+END_OF_HEAD = b"\r\n\r\n"
+# RFC 9112 section 5.2: a user agent replaces a folded line's break by a space.
+FOLD = re.compile(rb"[ \t]*\r\n[ \t]+")
 
 
 class BadReply(Exception):
-    """The bytes are not an HTTP/1.1 response."""
+    """The bytes are not an HTTP/1.1 response, or not one to this request."""
 
 
 class Head(NamedTuple):
-    """A response head.  ``length`` is the body's bytes, ``CHUNKED`` or ``UNTIL_CLOSE``; ``pid`` the worker's (0 unknown)."""
+    """A response head.  ``length`` is the body's bytes, ``CHUNKED``, ``UNTIL_CLOSE`` or ``INTERIM``; ``pid`` the worker's (0 unknown)."""
 
     status: int
     length: int
@@ -31,87 +43,155 @@ class Head(NamedTuple):
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
+INTERIM = -3
+NO_HEAD = Head(0, 0, True, 0)
+
+_heads: dict[bytes, Head] = {}
+"""Heads seen, parsed: servers repeat the same bytes for a second or more, and a look-up costs a twentieth of parsing.
+
+Only replies to requests other than HEAD are in it: the same bytes mean another length there.  It is bounded in number and in bytes.
+"""
+MAX_HEADS = 512
+MAX_REMEMBERED_BYTES = 2_048
 
 
-def build_request(
-    method: str, path: str, host: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-) -> bytes:
-    """A request as bytes, on a connection that stays open.  Raises ValueError where a part would break the framing."""
-    lines = [f"{method} {path} HTTP/1.1"]
-    names = {name.lower() for name in headers} if headers else set()
-    if "host" not in names:
-        lines.append(f"Host: {host}")
-    if headers:
-        lines.extend(f"{name}: {value}" for name, value in headers.items())
-    if body is not None or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"Content-Length: {len(body or b'')}")
-    head = "\r\n".join(lines)
-    if (
-        head.count("\n") != len(lines) - 1
-        or head.count("\r") != len(lines) - 1
-        or " " in path
-        or not path.startswith("/")
-    ):
-        raise ValueError(
-            f"request {method} {path!r}: a path starts with / and has no spaces, a header has no line breaks"
-        )
-    return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
-
-
-def encode_json(value: Any) -> bytes:
-    """A JSON body, compact."""
-    return json_module.dumps(value, separators=(",", ":")).encode()
+def head_of(block: bytes, to_head: bool = False) -> Head:
+    """``parse_head``, remembered.  Raises BadReply."""
+    if to_head:
+        return parse_head(block, True)
+    known = _heads.get(block)
+    if known is None:
+        known = parse_head(block)
+        if len(block) <= MAX_REMEMBERED_BYTES:
+            if len(_heads) >= MAX_HEADS:
+                _heads.clear()
+            _heads[block] = known
+    return known
 
 
 def parse_head(block: bytes, to_head: bool = False) -> Head:
     """Parse a head (without the empty line that ends it).  ``to_head``: it answers a HEAD request.  Raises BadReply."""
+    if _has_bare_lf(block) or block.count(b"\r") != block.count(b"\n") or b"\0" in block:
+        raise BadReply(f"a bare line break or a NUL byte in the head {block[:60]!r}")
     first, _, rest = block.partition(b"\r\n")
-    if len(first) < 12 or not first.startswith(b"HTTP/1.") or not first[9:12].isdigit() or first[8:9] != b" ":
-        raise BadReply(f"status line {first[:60]!r}")
-    status = int(first[9:12])
-    length, chunked, pid = UNTIL_CLOSE, False, 0
-    close = first.startswith(b"HTTP/1.0")
-    for line in rest.split(b"\r\n") if rest else ():
-        name, colon, value = line.partition(b":")
-        if not colon:
-            raise BadReply(f"header line {line[:60]!r}")
-        name, value = name.lower(), value.strip()
+    status = _status_of(first)
+    if rest[:1] in (b" ", b"\t"):
+        raise BadReply("white space between the status line and the first header")
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    options: list[bytes] = []
+    pid = 0
+    for line in FOLD.sub(b" ", rest).split(b"\r\n") if rest else ():
+        name, value = _field(line)
         if name == b"content-length":
-            if not value.isdigit() or (length >= 0 and int(value) != length):
-                raise BadReply(f"content-length {value[:60]!r}")
-            length = int(value)
+            lengths.append(value)
         elif name == b"transfer-encoding":
-            chunked = value.lower().rpartition(b",")[2].strip() == b"chunked"
-            if not chunked:
-                raise BadReply(f"transfer-encoding {value[:60]!r}")
+            codings.append(value)
         elif name == b"connection":
-            tokens = [token.strip() for token in value.lower().split(b",")]
-            close = b"close" in tokens or (close and b"keep-alive" not in tokens)
-        elif name == PID_HEADER and value.isdigit():
+            options.append(value)
+        elif name == PID_HEADER and value.isdigit() and len(value) <= MAX_DIGITS:
             pid = int(value)
-    if to_head or status in (204, 304) or status < 200:
-        length = 0
-    elif chunked:
-        length = CHUNKED
-    return Head(status, length, close or length == UNTIL_CLOSE, pid)
+    http_1_0 = first.startswith(b"HTTP/1.0")
+    length, close = _body_of(status, lengths, codings, http_1_0, to_head)
+    wanted = _members(options)
+    close = close or b"close" in wanted or (http_1_0 and b"keep-alive" not in wanted)
+    return Head(status, length, close, pid)
+
+
+def _has_bare_lf(data: bytes) -> bool:
+    return data.count(b"\n") != data.count(b"\r\n")
+
+
+def _status_of(line: bytes) -> int:
+    """The status of a status line; the reason, and the space before it, may be missing."""
+    if (
+        not line.startswith(b"HTTP/1.") or not line[7:8].isdigit() or line[8:9] != b" "
+        or not line[9:12].isdigit() or len(line) < 12 or line[12:13] not in (b"", b" ") or line[9:10] == b"0"
+    ):  # fmt: skip
+        raise BadReply(f"status line {line[:60]!r}")
+    return int(line[9:12])
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name (in small letters) and value of a header line.  A space before the colon is a fault: RFC 9112 section 5.1."""
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.translate(None, TCHARS):
+        raise BadReply(f"header line {line[:60]!r}")
+    return name.lower(), value.strip(BLANK)
+
+
+def _members(values: Sequence[bytes]) -> list[bytes]:
+    """The members of a list that may be spread over several fields; empty members do not count (RFC 9110 section 5.6.1.2)."""
+    return [member for part in b",".join(values).lower().split(b",") if (member := part.strip(BLANK))]
+
+
+def _body_of(
+    status: int, lengths: Sequence[bytes], codings: Sequence[bytes], http_1_0: bool, to_head: bool
+) -> tuple[int, bool]:
+    """Length of the body after RFC 9112 section 6.3, and whether it spoils the connection.  Raises BadReply."""
+    length = _content_length(lengths)
+    if status < 200:
+        if status == 101:
+            raise BadReply("status 101: an upgrade that nobody asked for")
+        return INTERIM, False
+    if status == 204:
+        return 0, length > 0 or bool(codings)  # a promise of bytes that must not come: nobody knows what follows
+    if to_head or status == 304:
+        return 0, False
+    if codings:
+        # each of these is "faulty framing" in RFC 9112 section 6.1; codings but chunked were never asked for
+        if lengths or http_1_0 or _members(codings) != [b"chunked"]:
+            beside = " beside a content-length" if lengths else " in HTTP/1.0" if http_1_0 else ""
+            raise BadReply(f"transfer-encoding {b', '.join(codings)[:60]!r}{beside}")
+        return CHUNKED, False
+    if length > MAX_BODY_BYTES:
+        raise BadReply(f"a body of {length} bytes; the client keeps no more than {MAX_BODY_BYTES}")
+    return length, length == UNTIL_CLOSE
+
+
+def _content_length(values: Sequence[bytes]) -> int:
+    """The one length that all fields and list members agree on, ``UNTIL_CLOSE`` without any.  Raises BadReply."""
+    if not values:
+        return UNTIL_CLOSE
+    members = [member.strip(BLANK) for value in values for member in value.split(b",")]
+    if not all(member.isdigit() and len(member.lstrip(b"0")) <= MAX_DIGITS for member in members):
+        raise BadReply(f"content-length {b', '.join(values)[:60]!r}")
+    numbers = {int(member[-MAX_DIGITS:]) for member in members}
+    if len(numbers) > 1:
+        raise BadReply(f"content-lengths that disagree: {b', '.join(values)[:60]!r}")
+    return numbers.pop()
 
 
 class ReplyParser:
-    """One response out of pieces: ``feed`` bytes until it says True, then read ``head``, ``head_block``, ``body``.
+    """One final response out of pieces: ``feed`` bytes until it says True, then read ``head``, ``head_block``, ``body``.
 
-    ``rest`` is what arrived beyond the response; without pipelining anything there is a fault of the server.
+    Interim answers (100, 102, 103) are skipped.  ``rest`` is what arrived beyond the response; without pipelining anything
+    there is a fault of the server.
     """
 
-    __slots__ = ("_body", "_buffer", "_left", "_phase", "_size", "_to_head", "head", "head_block")
+    __slots__ = (
+        "_at",
+        "_body",
+        "_buffer",
+        "_left",
+        "_phase",
+        "_room",
+        "_to_head",
+        "_trailer_room",
+        "head",
+        "head_block",
+    )
 
     def __init__(self, to_head: bool = False) -> None:
         self._buffer = b""
+        self._at = 0
         self._body: list[bytes] = []
         self._phase = "head"
         self._left = 0
-        self._size = 0
+        self._room = MAX_BODY_BYTES
+        self._trailer_room = MAX_HEAD_BYTES
         self._to_head = to_head
-        self.head = Head(0, 0, True, 0)
+        self.head = NO_HEAD
         self.head_block = b""
 
     @property
@@ -122,20 +202,20 @@ class ReplyParser:
     @property
     def rest(self) -> bytes:
         """Bytes after the end of the response."""
-        return self._buffer if self._phase == "done" else b""
+        return self._buffer[self._at :] if self._phase == "done" else b""
 
     @property
     def started(self) -> bool:
-        """Whether anything has arrived."""
-        return bool(self._buffer) or self._phase != "head"
+        """Whether a byte of the final answer has arrived; interim answers do not count."""
+        return self._phase != "head" or bool(self._buffer)
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes; True when the response is complete.  Raises BadReply."""
         self._buffer = self._buffer + data if self._buffer else data
-        step = {"head": self._read_head, "length": self._read_length, "size": self._read_chunk_size,
-                "chunk": self._read_chunk, "trailer": self._read_trailer, "close": self._read_rest}  # fmt: skip
         while self._phase != "done":
-            if not step[self._phase]():
+            if not self._STEPS[self._phase](self):
+                self._buffer = self._buffer[self._at :]
+                self._at = 0
                 return False
         return True
 
@@ -146,78 +226,104 @@ class ReplyParser:
         return self._phase == "done"
 
     def _read_head(self) -> bool:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0 or end > MAX_HEAD_BYTES:
-            if len(self._buffer) > MAX_HEAD_BYTES:
-                raise BadReply(f"a head of more than {MAX_HEAD_BYTES} bytes")
-            if not b"HTTP/1.".startswith(self._buffer[:7]):
-                raise BadReply(f"status line {self._buffer[:60]!r}")
+        end = self._buffer.find(END_OF_HEAD, self._at)
+        size = (end if end >= 0 else len(self._buffer)) - self._at
+        if size > MAX_HEAD_BYTES:
+            raise BadReply(f"a head of more than {MAX_HEAD_BYTES} bytes")
+        if end < 0:
+            self._check_unfinished_head()
             return False
-        self.head_block = self._buffer[:end]
-        self._buffer = self._buffer[end + 4 :]
-        self.head = parse_head(self.head_block, self._to_head)
-        if self.head.status < 200 and self.head.status != 101:
-            return bool(self._buffer)  # an interim answer (100, 103): the real one follows
+        self.head_block = self._buffer[self._at : end]
+        self._at = end + len(END_OF_HEAD)
+        self.head = head_of(self.head_block, self._to_head)
+        if self.head.length == INTERIM:
+            return self._at < len(self._buffer)  # the real one follows
         self._left = self.head.length
         self._phase = {CHUNKED: "size", UNTIL_CLOSE: "close", 0: "done"}.get(self._left, "length")
         return True
 
-    def _take(self, phase_after: str) -> bool:
-        piece = self._buffer[: self._left]
-        self._buffer = self._buffer[len(piece) :]
-        self._left -= len(piece)
+    def _check_unfinished_head(self) -> None:
+        """What can never become a head is refused at once: nobody waits for the rest of it."""
+        begin = self._buffer[self._at : self._at + 7]
+        if not b"HTTP/1.".startswith(begin):
+            raise BadReply(f"status line {self._buffer[self._at : self._at + 60]!r}")
+        if _has_bare_lf(self._buffer[self._at :]):
+            raise BadReply("a line of the head ends in LF alone")
+
+    def _take(self, size: int) -> int:
+        """Move up to ``size`` bytes to the body; how many there were."""
+        piece = self._buffer[self._at : self._at + size]
         if piece:
+            self._at += len(piece)
+            self._room -= len(piece)
+            if self._room < 0:
+                raise BadReply(f"a body of more than {MAX_BODY_BYTES} bytes")
             self._body.append(piece)
-        if self._left:
-            return False
-        self._phase = phase_after
-        return True
+        return len(piece)
 
     def _read_length(self) -> bool:
-        return self._take("done")
+        self._left -= self._take(self._left)
+        if self._left:
+            return False
+        self._phase = "done"
+        return True
 
     def _read_rest(self) -> bool:
-        if self._buffer:
-            self._body.append(self._buffer)
-            self._buffer = b""
+        self._take(len(self._buffer))
         return False
 
-    def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n")
-        if end < 0 or end > MAX_CHUNK_LINE_BYTES:
-            if len(self._buffer) > MAX_CHUNK_LINE_BYTES:
-                raise BadReply(f"a chunk line of more than {MAX_CHUNK_LINE_BYTES} bytes")
+    def _line(self, room: int) -> bytes | None:
+        end = self._buffer.find(b"\n", self._at)
+        if (end if end >= 0 else len(self._buffer)) - self._at > room:
+            raise BadReply(f"a chunk line or trailer of more than {room} bytes")
+        if end < 0:
             return None
-        line = self._buffer[:end]
-        self._buffer = self._buffer[end + 2 :]
-        return line
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        if line.find(b"\r") != len(line) - 1 or not line or b"\0" in line:
+            raise BadReply(f"the end of line {line[:60]!r}")
+        return line[:-1]
 
     def _read_chunk_size(self) -> bool:
-        line = self._line()
+        line = self._line(MAX_CHUNK_LINE_BYTES)
         if line is None:
             return False
-        digits = line.partition(b";")[0].strip()
-        if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+        digits = line.partition(b";")[0].rstrip(BLANK)
+        if not digits or digits.translate(None, HEX_DIGITS) or len(digits) > MAX_HEX_DIGITS:
             raise BadReply(f"chunk size {line[:60]!r}")
-        self._size = self._left = int(digits, 16)
+        self._left = int(digits, 16)
+        if self._left > self._room:
+            raise BadReply(f"a body of more than {MAX_BODY_BYTES} bytes")
         self._phase = "chunk" if self._left else "trailer"
         return True
 
     def _read_chunk(self) -> bool:
-        if self._left and not self._take("chunk"):
+        if self._left:
+            self._left -= self._take(self._left)
+            if self._left:
+                return False
+        after = self._buffer[self._at : self._at + 2]
+        if not b"\r\n".startswith(after):
+            raise BadReply(f"a chunk is followed by {after!r}")
+        if len(after) < 2:
             return False
-        if len(self._buffer) < 2:
-            return False
-        if self._buffer[:2] != b"\r\n":
-            raise BadReply(f"a chunk of {self._size} bytes is followed by {self._buffer[:2]!r}")
-        self._buffer = self._buffer[2:]
+        self._at += 2
         self._phase = "size"
         return True
 
     def _read_trailer(self) -> bool:
-        line = self._line()
+        line = self._line(self._trailer_room)
         if line is None:
             return False
+        folded = line[:1] in (b" ", b"\t") and self._trailer_room < MAX_HEAD_BYTES
+        self._trailer_room -= len(line)
         if not line:
             self._phase = "done"
+        elif not folded:
+            _field(line)
         return True
+
+    _STEPS: ClassVar[dict[str, Callable[["ReplyParser"], bool]]] = {
+        "head": _read_head, "length": _read_length, "size": _read_chunk_size,
+        "chunk": _read_chunk, "trailer": _read_trailer, "close": _read_rest,
+    }  # fmt: skip
