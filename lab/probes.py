@@ -11,6 +11,8 @@ from lab.model import Probe
 from lab.record import ProbeSeen
 
 TIMEOUT_S = 30.0
+OWN = {"x-lab-own": "1"}
+"""Every request of the lab's own says so: the wrapper counts it apart from the load."""
 BODY_KEPT = 400
 
 
@@ -24,10 +26,10 @@ class Answer:
 
 
 def send(url: str, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Answer:
-    """One request on a connection of its own.  Never raises for the network: ``problem`` says what happened."""
+    """One request on a connection of its own.  Never raises: ``problem`` says what happened, a path that cannot be asked included."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_S)
-    sent_headers = {"Connection": "close", **(headers or {})}
+    sent_headers = {"Connection": "close", **OWN, **(headers or {})}
     data = None
     if body is not None:
         data = json.dumps(body).encode()
@@ -36,7 +38,7 @@ def send(url: str, method: str, path: str, headers: Mapping[str, str] | None = N
         connection.request(method, path, body=data, headers=sent_headers)
         response = connection.getresponse()
         return Answer(response.status, response.read())
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(0, b"", f"{type(error).__name__}: {error}")
     finally:
         connection.close()
@@ -68,10 +70,20 @@ def run_probe(url: str, probe: Probe, when: Literal["before", "after"]) -> Probe
 
 
 def read_pointer(body: bytes, pointer: str) -> float:
-    """The number at a JSON pointer (RFC 6901, no escapes needed here).  Raises ValueError saying what was there."""
-    value: Any = json.loads(body)
-    for part in [one for one in pointer.split("/") if one]:
-        value = value[int(part)] if isinstance(value, list) else value[part]
+    """The number at a JSON pointer (RFC 6901).  Raises ValueError saying what was there instead."""
+    try:
+        value: Any = json.loads(body)
+    except ValueError:
+        raise ValueError(f"the body is not JSON: {body[:BODY_KEPT]!r}") from None
+    for part in [_unescaped(one) for one in pointer.split("/") if one]:
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            raise ValueError(f"{pointer!r} leads nowhere: no {part!r} in {value!r:.{BODY_KEPT}}") from None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{pointer!r} holds {value!r}, not a number")
+        raise ValueError(f"{pointer!r} holds {value!r:.{BODY_KEPT}}, not a number")
     return float(value)
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")

@@ -1,6 +1,7 @@
 """Children of the lab: started under the guard, waited for with a deadline, stopped with their whole group."""
 
 import contextlib
+import itertools
 import os
 import pwd
 import secrets
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from lab.services import guard as guard_module
 from lab.services.guard import MARKER
 
 POLL_S = 0.01
+REAP_S = 5.0
+"""A group that got KILL is gone at once; what is not by then hangs in the kernel."""
 TAIL_BYTES = 4000
 # The launcher waits until its group is registered with the guard, so that no instant exists in which a running child is unknown;
 # if the lab dies first it reads end of file and leaves.  The gate is standard input, which `read` takes byte by byte.
@@ -30,7 +33,11 @@ LAUNCHER = 'read -r _ || exit 1; exec "$@"'
 
 @dataclass
 class Child:
-    """A running command, leader of its own session and group."""
+    """A running command, leader of its own session and group.
+
+    The leader is not reaped before its group is done with: as long as it is a zombie, nobody else can be given its number, and a
+    signal to the group can reach nobody else.
+    """
 
     process: "subprocess.Popen[str]"
     name: str
@@ -38,6 +45,7 @@ class Child:
     stop_signal: int
     _forget: Callable[[int], None] = field(repr=False)
     killed: bool = False
+    _stopped: bool = False
 
     @property
     def pid(self) -> int:
@@ -55,8 +63,18 @@ class Child:
         return self.process.stdout
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
-        return self.process.poll()
+        """The exit code, or None while it runs.  The process stays a zombie until ``stop``."""
+        if self.process.returncode is not None:
+            return self.process.returncode
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self.process.poll()
+        try:
+            seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # another thread has just stopped it
+            return self.process.poll()
+        if seen is None:
+            return None
+        return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
 
     def log_tail(self, lines: int = 8) -> str:
         """The last lines of the log, on one line."""
@@ -71,26 +89,36 @@ class Child:
 
     def stop(self, timeout_s: float) -> None:
         """Signal the group, wait, KILL what is left of it.  Raises ServerError where even that does not end the leader."""
-        if self.process.poll() is None:
+        if self._stopped:
+            return
+        if self.poll() is None:
             self._signal(self.stop_signal)
-            try:
-                self.process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self.killed = True
+            self.killed = not self._ends_within(timeout_s)
         self._signal(signal.SIGKILL)  # members that outlived the leader
         try:
-            self.process.wait(5)
+            self.process.wait(REAP_S)
         except subprocess.TimeoutExpired:
             raise ServerError(
                 f"{self.name} (pid {self.pid}) cannot be killed", "Look at it with ps; it may hang in the kernel."
             ) from None
+        self._stopped = True
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
         self._forget(self.pid)
 
+    def _ends_within(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
     def _signal(self, number: int) -> None:
+        if self.process.returncode is not None:
+            return  # reaped: the number may be somebody else's by now
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -101,7 +129,6 @@ class Guard:
     def __enter__(self) -> Self:
         self._marker = secrets.token_hex(8)
         self._children: list[Child] = []
-        self._folders: list[Path] = []
         read_end, self._write_end = os.pipe()
         self._guard = subprocess.Popen(
             [sys.executable, "-S", "-E", guard_module.__file__, self._marker], stdin=read_end, stdout=subprocess.PIPE,
@@ -128,25 +155,44 @@ class Guard:
             raise problems[0]
 
     def _tell(self, line: str, *, answer: bool = False) -> None:
-        os.write(self._write_end, f"{line}\n".encode())
+        gone = ServerError("the guard process is gone", "Start the lab again.")
+        try:
+            os.write(self._write_end, f"{line}\n".encode())
+        except OSError as error:
+            raise gone from error
         if answer:
             assert self._guard.stdout is not None
             if not self._guard.stdout.readline():
-                raise ServerError("the guard process is gone", "Start the lab again.")
+                raise gone
 
     def _forget(self, pid: int) -> None:
-        self._tell(f"forget {pid}")
         self._children = [child for child in self._children if child.pid != pid]
+        self._tell(f"forget {pid}")
 
     def child_pids(self) -> list[int]:
         """Leaders of the groups that run now."""
         return [child.pid for child in self._children]
 
     def temporary_folder(self, prefix: str) -> Path:
-        """A new folder that is gone when the lab is."""
+        """A new folder that is gone when the lab is.  Nobody else can know its name before or write into it after."""
         folder = Path(tempfile.mkdtemp(prefix=f"gotcha-lab-{prefix}"))
         self._tell(f"folder {folder}")
         return folder
+
+    def remove(self, folder: Path) -> None:
+        """Remove a temporary folder before the lab ends."""
+        remove_folder(folder)
+        if not folder.exists():
+            self._tell(f"removed {folder}")
+
+    @contextlib.contextmanager
+    def folder(self, prefix: str) -> Iterator[Path]:
+        """A temporary folder for the block, gone at its end however it ends."""
+        made = self.temporary_folder(prefix)
+        try:
+            yield made
+        finally:
+            self.remove(made)
 
     def sweep(self, folder: Path) -> None:
         """When the lab is gone, however it went, no half-written file is left in this folder."""
@@ -234,6 +280,16 @@ class PortReservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+
+def unused_log(folder: Path, name: str) -> Path:
+    """Where a server logs: ``name.log``, or ``name-2.log`` where one of that name has died before and its log is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = itertools.count(2)
+    path = folder / f"{name}.log"
+    while path.exists():
+        path = folder / f"{name}-{next(numbers)}.log"
+    return path
 
 
 def remove_folder(folder: Path) -> None:

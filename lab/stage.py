@@ -3,8 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import psutil
 
 from lab.cores import SHARED, Cores, on
 from lab.environments import target_python
-from lab.errors import LabError, ServerError
+from lab.errors import ServerError
 from lab.locate import target_app, target_module
 from lab.model import Condition, Event, GotchaPlan, TrialPlan
 from lab.observe import descendants
@@ -22,6 +22,9 @@ from lab.services.celery import CeleryNode, start_celery
 from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
+
+EVENT_LIMIT_S = 30.0
+"""An event that waits for its moment gives up after 3 s; one that starts a server has as long as a server may take."""
 
 
 @dataclass
@@ -82,26 +85,36 @@ class Stage:
         self._thread.start()
 
     def stop_events(self) -> None:
-        """Wait for the thread of events; those still to come are left out.  Raises ServerError where one failed."""
+        """Let no further event happen and wait for the one that is happening."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=EVENT_LIMIT_S)
+
+    def require_events(self, seen: Sequence[EventSeen]) -> None:
+        """Every planned event has happened.  Raises ServerError with the reason where one has not."""
         if self._problem:
             raise ServerError(self._problem, "Check the events of the scenario.")
+        planned = sorted(self.condition.events, key=lambda one: one.at_s)
+        if len(seen) < len(planned):
+            missed = planned[len(seen)]
+            raise ServerError(
+                f"event {_name(missed)} was planned {missed.at_s} s after the start and had not happened when the load was over",
+                "The load ended before it, or it took too long: let the load last longer or plan it earlier.",
+            )
 
     def _play(self, started_ns: int, seen: list[EventSeen]) -> None:
         for event in sorted(self.condition.events, key=lambda one: one.at_s):
             wait_s = event.at_s - (time.monotonic_ns() - started_ns) / 1e9
-            if wait_s > 0 and self._stop.wait(wait_s):
+            if self._stop.wait(max(0.0, wait_s)):
                 return
             try:
                 with on(self.cores.target):
                     detail = self._do(event)
                 at_ns = time.monotonic_ns()  # afterwards: some events wait for their moment
-            except (LabError, OSError, psutil.Error) as error:
-                self._problem = f"event {event.label or event.action} at {event.at_s} s: {error}"
+            except Exception as error:  # on a thread: whatever it is, the trial must hear of it
+                self._problem = f"event {_name(event)} at {event.at_s} s: {type(error).__name__}: {error}"
                 return
-            seen.append(EventSeen(event.label or f"{event.action} {event.whom}".strip(), event.action, at_ns, detail))
+            seen.append(EventSeen(_name(event), event.action, at_ns, detail))
 
     def _do(self, event: Event) -> str:
         match event.action:
@@ -111,7 +124,8 @@ class Stage:
                 return self._start(event)
             case "sql":
                 assert self.services.postgres is not None
-                self.services.postgres.execute(self.database, event.statement)
+                # by the lab's own role: what the target asked is counted by the target's
+                self.services.postgres.execute(self.database, event.statement, as_target=False)
             case "redis":
                 assert self.services.redis is not None
                 self.services.redis.command(*event.statement.split())
@@ -123,10 +137,16 @@ class Stage:
 
     def _signal(self, event: Event) -> str:
         number = signal.SIGKILL if event.action == "kill" else signal.SIGTERM
-        pids = self._whom(event.whom)
-        for pid in pids:
-            psutil.Process(pid).send_signal(number)
-        return f"{signal.Signals(number).name} to {len(pids)} process(es) of {event.whom}"
+        reached = 0
+        for pid in self._whom(event.whom):
+            with suppress(psutil.NoSuchProcess):  # it went by itself in this moment
+                psutil.Process(pid).send_signal(number)
+                reached += 1
+        if not reached:
+            raise ServerError(
+                f"there is nobody to signal: {event.whom}", "Move the event to a moment in which somebody is."
+            )
+        return f"{signal.Signals(number).name} to {reached} process(es) of {event.whom}"
 
     def _whom(self, whom: str) -> list[int]:
         server = self._restarted or self._server
@@ -140,7 +160,8 @@ class Stage:
         if whom == "server":
             self._killed = True
             return descendants(server.child.pid)
-        workers = list(server.worker_pids())
+        tree = set(descendants(server.child.pid))  # a number that a worker had may be somebody else's by now
+        workers = [pid for pid in server.worker_pids() if pid in tree]
         if self.condition.server.kind == "uvicorn" and self.condition.workers == 1:
             self._killed = True
         if whom == "querying":
@@ -155,9 +176,8 @@ class Stage:
         while time.monotonic() < deadline:
             ports = postgres.active_client_ports(self.database)
             for pid in workers:
-                for connection in psutil.Process(pid).net_connections(kind="tcp"):
-                    if connection.laddr and connection.laddr.port in ports:
-                        return pid
+                if ports & _local_ports(pid):
+                    return pid
             time.sleep(0.01)
         raise ServerError("no worker runs a statement", "Move the event to a moment in which one does.")
 
@@ -185,6 +205,18 @@ class Stage:
         for node in self.nodes:
             # Everything was counted by now; a warm shutdown would take Celery six seconds, to finish jobs that nobody asks for.
             node.child.stop(0.2)
+
+
+def _name(event: Event) -> str:
+    return event.label or f"{event.action} {event.whom}".strip()
+
+
+def _local_ports(pid: int) -> set[int]:
+    """Local ports of a process's TCP connections; none where it is gone."""
+    try:
+        return {one.laddr.port for one in psutil.Process(pid).net_connections(kind="tcp") if one.laddr}
+    except psutil.Error:
+        return set()
 
 
 def _addresses(services: Services, database: str) -> dict[str, str]:

