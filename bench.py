@@ -132,10 +132,11 @@ def tour(
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
     from analysis.finish import draw_pages, judge_again
-    from analysis.gates import disturbed
+    from analysis.spoiled import spoiled
+    from analysis.undecided import undecided
     from lab.session import measure
 
-    session = measure(request, disturbed)
+    session = measure(request, spoiled, undecided)
     finished = judge_again(session.folder, colored=not plain(sys.stdout))
     if not as_json:
         # At once: the pictures of a run of everything take half a minute.
@@ -171,14 +172,14 @@ def compare(
 ) -> None:
     """Do more workers fix it?  The headline condition under a grid of servers, and one word for each gotcha."""
     from analysis.finish import finish_comparison
-    from analysis.gates import disturbed
+    from analysis.spoiled import spoiled
     from lab.session import Request, configured_servers, measure
 
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
     grid = configured_servers(_numbers(workers), _words(server), _words(loop))
     session = measure(
-        Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True), disturbed
+        Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True), spoiled
     )
     finished = finish_comparison(session.folder)
     if as_json:

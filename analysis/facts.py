@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.frames import OK, TIMEOUT, Trial, in_window, window_ns
+from analysis.frames import HTTP_ERROR, OK, TIMEOUT, Trial, in_window, window_ns
+from analysis.handled import Handled, handled, unfinished
 from analysis.metrics import Refusal, measure
-from analysis.metrics.base import outcome_is, unanswered
+from analysis.metrics.base import never, outcome_is, unanswered
 from analysis.metrics.overload import is_overloaded
-from lab.model import Condition, GotchaPlan
+from lab.model import OUTCOMES, Condition, GotchaPlan
 from lab.record import TrialRecord
 
 BINS_PER_DOUBLING = 50
@@ -46,14 +47,39 @@ class Histogram:
         index = int(np.searchsorted(np.cumsum(self.counts), math.ceil(quantile * self.total)))
         return float(2.0 ** ((index + 1) / BINS_PER_DOUBLING)) / 1e9
 
+    def above(self, seconds: float) -> int:
+        """How many times lie in bins above that of ``seconds``."""
+        return int(self.counts[int(math.log2(max(seconds * 1e9, 1)) * BINS_PER_DOUBLING) + 1 :].sum())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a trial add up to, to be compared with what others counted.
+
+    ``sent`` left, ``answered`` got an answer of any status, ``stamped`` of these name the worker, ``broken`` left and got none;
+    ``impossible`` are of no outcome that there is, or done before they were planned.  ``service_s`` and ``dispatched_s`` sum up the times
+    of those that left, from the sending and from the handing over.
+    """
+
+    count: int = 0
+    sent: int = 0
+    answered: int = 0
+    stamped: int = 0
+    broken: int = 0
+    impossible: int = 0
+    service_s: float = 0.0
+    dispatched_s: float = 0.0
+
 
 @dataclass(frozen=True)
 class TrialFacts:
     """One trial, reduced.
 
     ``values`` maps ``name[argument]`` to its value or refusal.  ``mean_in_flight`` is the area under the requests in flight inside
-    the window, ``arrival_x_time`` throughput times mean time, ``mean_time_s`` that mean.  ``unsent`` counts requests that were planned
-    and never left, ``undispatched`` those that were not even handed to a connection.
+    the window.  ``unsent`` counts requests that were planned and never left, ``undispatched`` those that were not even handed to a
+    connection.  ``handled`` is what the workers counted, None where they did not; ``lost_workers`` of them ended without
+    a last row.  ``never`` counts the requests in the window without an
+    answer of any use.
     """
 
     record: TrialRecord
@@ -64,8 +90,6 @@ class TrialFacts:
     service: Histogram = field(default_factory=lambda: Histogram(np.zeros(BINS, dtype=np.int64)))
     window_s: float = 0.0
     mean_in_flight: float = 0.0
-    arrival_x_time: float = 0.0
-    mean_time_s: float = 0.0
     unsent: int = 0
     undispatched: int = 0
     unanswered: int = 0
@@ -73,6 +97,16 @@ class TrialFacts:
     overloaded: bool = False
     drift: float | None = None
     pids: tuple[int, ...] = ()
+    rows: Rows = Rows()
+    handled: Handled | None = None
+    lost_workers: int = 0
+    never: int = 0
+
+    @property
+    def answered(self) -> float | None:
+        """The share of the requests in the window that a latency percentile is about which were answered; None where there was none."""
+        counted = self.service.total + self.never
+        return self.service.total / counted if counted else None
 
     @property
     def variant(self) -> str:
@@ -105,18 +139,30 @@ def _drift(trial: Trial, condition: Condition) -> float | None:
     return float(np.median(last) / max(float(np.median(first)), 1.0) - 1)
 
 
-def _flight(trial: Trial, condition: Condition) -> tuple[float, float, float]:
-    """Mean in flight inside the window, throughput times mean time, and that mean in seconds."""
+def _mean_in_flight(trial: Trial, condition: Condition) -> float:
     start, end = window_ns(trial, condition)
     sent, done = trial.column("sent_ns"), trial.column("done_ns")
     left = sent > 0
     # What never came back was in flight to the end.
-    begun, ended = sent[left], np.where(done[left] > 0, done[left], end)
-    area = float((np.minimum(ended, end) - np.maximum(begun, start)).clip(min=0).sum())
-    within = (done[left] >= start) & (done[left] <= end)
-    spent = float((done[left] - begun)[within].sum())
-    count = int(np.count_nonzero(within))
-    return area / (end - start), spent / (end - start), spent / count / 1e9 if count else 0.0
+    ended = np.where(done[left] > 0, done[left], end)
+    area = float((np.minimum(ended, end) - np.maximum(sent[left], start)).clip(min=0).sum())
+    return area / (end - start)
+
+
+def rows_of(trial: Trial) -> Rows:
+    """The sums over all rows, warm-up and drain included."""
+    outcome, planned, done = trial.column("outcome"), trial.column("planned_ns"), trial.column("done_ns")
+    if not len(outcome):
+        return Rows()
+    sent, dispatched = trial.column("sent_ns"), trial.column("dispatched_ns")
+    left, answered = sent > 0, (outcome == OK) | (outcome == HTTP_ERROR)
+    ended = np.where(done > 0, done, trial.record.load_ended_ns)
+    impossible = (planned <= 0) | (outcome < 0) | (outcome >= len(OUTCOMES)) | ((done > 0) & (done < planned))
+    return Rows(
+        len(outcome), int(left.sum()), int(answered.sum()), int((answered & (trial.column("pid") > 0)).sum()),
+        int((left & ~answered).sum()), int(impossible.sum()),
+        float((ended - sent)[left].sum()) / 1e9, float((ended - dispatched)[left].sum()) / 1e9,
+    )  # fmt: skip
 
 
 def reduce_trial(
@@ -131,20 +177,21 @@ def reduce_trial(
         value = measure(trial, plan, condition, name, arg)
         values[f"{name}[{arg}]" if arg else name] = value if isinstance(value, Refusal) else float(value)
     outcome = trial.column("outcome")
+    rows, counted, lost = rows_of(trial), handled(trial), len(unfinished(trial))
     start, end = window_ns(trial, condition)
     if len(outcome) == 0 or end <= start:
-        return TrialFacts(record, trial.name, values, requests=len(outcome))
+        return TrialFacts(record, trial.name, values, requests=len(outcome), rows=rows, handled=counted, lost_workers=lost)
     inside = in_window(trial, condition)
     dispatched, sent = trial.column("dispatched_ns"), trial.column("sent_ns")
-    in_flight, product, mean_s = _flight(trial, condition)
     pids = trial.column("pid")
     return TrialFacts(
         record, trial.name, values, requests=len(outcome),
         lag=Histogram.of((dispatched - trial.column("planned_ns"))[inside & (dispatched > 0)]),
         service=Histogram.of((trial.column("done_ns") - sent)[inside & outcome_is(trial, OK)]),
-        window_s=(end - start) / 1e9, mean_in_flight=in_flight, arrival_x_time=product, mean_time_s=mean_s,
+        window_s=(end - start) / 1e9, mean_in_flight=_mean_in_flight(trial, condition),
         unsent=int(np.count_nonzero(sent == 0)), undispatched=int(np.count_nonzero(dispatched == 0)),
         unanswered=int(np.count_nonzero(unanswered(trial))), timeouts=int(np.count_nonzero(outcome == TIMEOUT)),
         overloaded=is_overloaded(trial, condition), drift=_drift(trial, condition),
-        pids=tuple(int(pid) for pid in np.unique(pids[pids > 0])),
+        pids=tuple(int(pid) for pid in np.unique(pids[pids > 0])), rows=rows, handled=counted, lost_workers=lost,
+        never=int(np.count_nonzero(inside & never(trial))),
     )  # fmt: skip

@@ -164,6 +164,12 @@ def load_s(condition: Condition) -> float:
     return sum(stage.duration_s for stage in load.stages) if isinstance(load, StagedLoad) else condition.duration_s
 
 
+def warmup_s(trial: Trial, condition: Condition) -> float:
+    """How long the warm-up really took: it is prolonged until the target is steady.  An older record has only what was asked for."""
+    seen = trial.record.generator
+    return condition.warmup_s if seen is None or seen.warmup_s is None else seen.warmup_s
+
+
 def window_ns(trial: Trial, condition: Condition) -> tuple[int, int]:
     """Start and end of what rates and times are taken from, CLOCK_MONOTONIC ns.
 
@@ -172,7 +178,7 @@ def window_ns(trial: Trial, condition: Condition) -> tuple[int, int]:
     """
     record = trial.record
     if is_timed(condition):
-        start = record.load_started_ns + round(condition.warmup_s * 1e9)
+        start = record.load_started_ns + round(warmup_s(trial, condition) * 1e9)
         # The generator may call the load ended before or after the drain; arrivals end here in either case.
         return start, max(min(record.load_ended_ns, start + round(load_s(condition) * 1e9)), start)
     planned, done = trial.column("planned_ns"), trial.column("done_ns")

@@ -1,11 +1,14 @@
 """From a plan to trials on disk: does each trial through an ``Executor``, saves it at once, and keeps going when one fails."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
 
+from lab.attempts import keep_aside, with_reasons
 from lab.errors import LabError, NotHereError, StoreError, UsageError
 from lab.model import Burst, Condition, GotchaPlan, Journey, RunPlan, StagedLoad, TrialPlan
 from lab.record import TrialRecord
@@ -16,6 +19,8 @@ PER_WORKER_S = 0.35
 JOURNEY_S = 2.0
 MAX_REPEATS = 2
 """Noise comes in bursts of seconds on shared machines: a third attempt is mostly quiet.  What it costs is bounded."""
+Spoiled: TypeAlias = Callable[[Sequence[TrialRecord], GotchaPlan, Condition, Sequence[TrialFolder]], str]
+"""Why a whole pair must be done again, from the records and folders of all its arms, or ""."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,9 @@ class _Clock:
         return max(0.0, scale * sum(self._expected[index:]) - (time.monotonic() - self._began))
 
 
-def _pairs(plan: RunPlan) -> Iterator[list[tuple[int, TrialPlan]]]:
-    """The trials in order, arms of one pair together."""
-    for _, group in groupby(enumerate(plan.trials), key=lambda one: (one[1].gotcha, one[1].condition, one[1].pair)):
+def _pairs(trials: Sequence[TrialPlan]) -> Iterator[list[tuple[int, TrialPlan]]]:
+    """The trials in order with their places, arms of one pair together."""
+    for _, group in groupby(enumerate(trials), key=lambda one: (one[1].gotcha, one[1].condition, one[1].pair)):
         yield list(group)
 
 
@@ -100,71 +105,76 @@ def run_trials(
     run: RunFolder,
     executor: Executor,
     report: Callable[[Progress], None],
-    disturbed: Callable[[TrialRecord, GotchaPlan], str] = lambda record, gotcha: "",
+    spoiled: Spoiled = lambda records, gotcha, condition, folders: "",
+    added: Sequence[TrialPlan] = (),
 ) -> int:
-    """Do every trial of the plan and save each one; returns how many failed.
+    """Do every trial of the plan, or those that were ``added`` to it later, and save each one; returns how many failed.
 
-    A pair that was ``disturbed`` (the reason is returned) is done again ``MAX_REPEATS`` times at most, all arms of it, never one.
+    A pair that is ``spoiled`` is done again ``MAX_REPEATS`` times at most, all arms of it, never one; its attempts are kept.
     Raises StoreError where results cannot be written: nothing can be kept then.  KeyboardInterrupt passes through; what was
     measured is on disk by then.
     """
+    trials, before = (added, len(plan.trials)) if added else (plan.trials, 0)
     conditions = {(g.slug, c.key): c for g in plan.gotchas for c in g.conditions}
-    clock = _Clock([expected_s(conditions[t.gotcha, t.condition]) for t in plan.trials])
+    clock = _Clock([expected_s(conditions[t.gotcha, t.condition]) for t in trials])
+
+    def live(index: int, now: Live) -> None:
+        trial = trials[index]
+        condition = conditions[trial.gotcha, trial.condition]
+        report(Progress(trial, condition, before + index, before + len(trials), clock.left_s(index), now))
+
     failed = 0
-    for pair in _pairs(plan):
-        for attempt in range(MAX_REPEATS + 1):
-            records = []
-            for index, trial in pair:
-                condition = conditions[trial.gotcha, trial.condition]
-
-                def live(
-                    now: Live, index: int = index, trial: TrialPlan = trial, condition: Condition = condition
-                ) -> None:
-                    report(Progress(trial, condition, index, len(plan.trials), clock.left_s(index), now))
-
-                live(Live("starting"))
-                records.append(_perform(plan, trial, condition, run, executor, live))
-            reasons = [reason for record in records if (reason := disturbed(record, plan.gotcha(record.gotcha)))]
-            if not reasons or attempt == MAX_REPEATS:
-                break
-            live(Live(f"again: {reasons[0]}"))
-            _keep_aside(run, pair, reasons[0])
+    for pair in _pairs(trials):
+        condition = conditions[pair[0][1].gotcha, pair[0][1].condition]
+        records = _perform_pair(plan, pair, condition, run, executor, live, spoiled)
         failed += sum(record.status == "failed" for record in records)
     return failed
 
 
-def _keep_aside(run: RunFolder, pair: list[tuple[int, TrialPlan]], reason: str) -> None:
-    """Log a repeated pair beside the trials, so that a reader sees that it happened."""
-    _, trial = pair[0]
-    line = f"{trial.gotcha} {trial.condition} pair {trial.pair}: repeated, {reason}\n"
-    with (run.path / "repeated.log").open("a") as log:
-        log.write(line)
+def _perform_pair(
+    plan: RunPlan, pair: Sequence[tuple[int, TrialPlan]], condition: Condition, run: RunFolder, executor: Executor,
+    live: Callable[[int, Live], None], spoiled: Spoiled,
+) -> list[TrialRecord]:  # fmt: skip
+    """The records of the last attempt."""
+    arms = [trial for _, trial in pair]
+    reasons: list[str] = []
+    while True:
+        records = []
+        folders = [run.trial(t.gotcha, t.condition, t.pair, t.variant) for t in arms]  # anew: a folder remembers its record
+        for (index, trial), folder in zip(pair, folders, strict=True):
+            live(index, Live("starting"))
+            record = _perform(plan, trial, condition, folder, executor, lambda now, index=index: live(index, now))  # type: ignore[misc]
+            records.append(with_reasons(record, reasons))
+            folder.write(records[-1])
+        if len(reasons) == MAX_REPEATS:
+            return records
+        reason = spoiled(records, plan.gotcha(arms[0].gotcha), condition, folders)
+        if not reason:
+            return records
+        reasons.append(reason)
+        live(pair[-1][0], Live(f"again: {reason}"))
+        keep_aside(run, arms, len(reasons))
 
 
 def _perform(
-    plan: RunPlan,
-    trial: TrialPlan,
-    condition: Condition,
-    run: RunFolder,
-    executor: Executor,
-    live: Callable[[Live], None],
-) -> TrialRecord:
-    folder = run.trial(trial.gotcha, trial.condition, trial.pair, trial.variant)
+    plan: RunPlan, trial: TrialPlan, condition: Condition, folder: TrialFolder, executor: Executor, live: Callable[[Live], None],
+) -> TrialRecord:  # fmt: skip
+    """The trial's record.  Whatever goes wrong in it is its own failure: the next one is done all the same."""
+    status: Literal["failed", "skipped"] = "failed"
     remove_leftovers(folder.path)
     try:
-        record = executor.perform(trial, plan.gotcha(trial.gotcha), condition, folder, live)
+        return executor.perform(trial, plan.gotcha(trial.gotcha), condition, folder, live)
     except (StoreError, UsageError):
         raise
     except LabError as error:
         reason = f"{error} {error.hint}".strip()
-        record = TrialRecord(
-            trial.gotcha,
-            trial.condition,
-            trial.pair,
-            trial.variant,
-            trial.seed,
-            reason=reason,
-            status="skipped" if isinstance(error, NotHereError) else "failed",
-        )
-    folder.write(record)
-    return record
+        status = "skipped" if isinstance(error, NotHereError) else "failed"
+    except Exception as error:  # a driver, a broken disk of a service, a defect of the lab
+        reason = _where(error)
+    return TrialRecord(trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status, reason)
+
+
+def _where(error: Exception) -> str:
+    """An error that nobody expected, with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"

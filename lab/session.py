@@ -1,7 +1,7 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -11,12 +11,14 @@ from lab.catalog import Catalog
 from lab.environment import capture
 from lab.errors import UsageError
 from lab.grid import as_grid
-from lab.model import GotchaPlan, HttpKind, LoopKind, RunPlan, Server, ServerKind
+from lab.model import HttpKind, LoopKind, RunPlan, SecondLook, Server, ServerKind
 from lab.plan import make_plan
-from lab.record import TrialRecord
-from lab.runner import run_trials
+from lab.record import Added, Environment
+from lab.runner import Executor, Spoiled, run_trials
+from lab.second_look import Undecided, additions
+from lab.selftest.ceiling import quick_ceiling
 from lab.services.supervisor import Services
-from lab.store import RunFolder, new_run
+from lab.store import RunFolder, new_run, newest_selftest
 from lab.terminal import Screen, duration, note
 from lab.trial import RealExecutor
 
@@ -76,10 +78,35 @@ def _needs(plan: RunPlan) -> set[str]:
     return {service for gotcha in plan.gotchas for service in gotcha.services}
 
 
-def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str]) -> Session:
+def _environment(services: Services) -> Environment:
+    """The environment with the generator's ceiling (gate G6): measured here, so that judging again needs nothing but the run."""
+    found, ceiling = capture(services.versions), quick_ceiling(services.guard)
+    return found if ceiling is None else replace(found, limits={**found.limits, "generator_ceiling_rps": f"{ceiling:.0f}"})
+
+
+def look_again(
+    plan: RunPlan, folder: RunFolder, executor: Executor, screen: Screen, spoiled: Spoiled,
+    undecided: Callable[[RunFolder], Sequence[Undecided]], say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Add the pairs that the plan's rule allows, where claims are undecided after the first look.  Returns how many trials failed."""
+    chosen = additions(plan, undecided(folder)) if plan.second_look else []
+    if not chosen:
+        return 0
+    trials = tuple(trial for one in chosen for trial in one.trials)
+    folder.write_added(Added(trials, tuple(one.text for one in chosen)))
+    for one in chosen:
+        say(one.text)
+    with screen.running():
+        return run_trials(plan, folder, executor, screen.show, spoiled, trials)
+
+
+def measure(
+    request: Request, spoiled: Spoiled, undecided: Callable[[RunFolder], Sequence[Undecided]] = lambda folder: ()
+) -> Session:
     """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
 
-    ``disturbed`` says why a trial's pair must be done again, or nothing.  Raises UsageError, ServiceError, StoreError.
+    ``spoiled`` says why a pair must be done again, or nothing; ``undecided`` which conditions a quick run did not decide: it adds pairs
+    to these, unless the user said how many there shall be.  Raises UsageError, ServiceError, StoreError.
     """
     gotchas = request.catalog.plans(request.slugs, request.servers)
     if request.grid:
@@ -90,23 +117,26 @@ def measure(request: Request, disturbed: Callable[[TrialRecord, GotchaPlan], str
     folder = new_run(request.results, label)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     plan = make_plan(folder.name, created, gotchas, request.mode, request.seed, request.pairs)
+    if request.mode == "quick" and request.pairs is None and not request.grid:
+        plan = replace(plan, second_look=SecondLook())
     folder.write_plan(plan)
+    folder.write_yardstick(newest_selftest(request.results))
     screen = Screen(request.quiet)
-    total, failed, interrupted = len(plan.trials), 0, False
-    if not request.quiet:
-        note(f"{len(gotchas)} gotcha(s), {total} trials, {request.mode}, seed {request.seed}: {folder.path}")
+    say: Callable[[str], None] = (lambda text: None) if request.quiet else note
+    failed, interrupted = 0, False
+    say(f"{len(gotchas)} gotcha(s), {len(plan.trials)} trials, {request.mode}, seed {request.seed}: {folder.path}")
     started = datetime.now(UTC)
     try:
         with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
             services.guard.sweep(folder.path)
-            folder.write_environment(capture(services.versions))
+            folder.write_environment(_environment(services))
+            executor = RealExecutor(services, processes=request.processes)
             with screen.running():
-                failed = run_trials(
-                    plan, folder, RealExecutor(services, processes=request.processes), screen.show, disturbed
-                )
+                failed = run_trials(plan, folder, executor, screen.show, spoiled)
+            failed += look_again(plan, folder, executor, screen, spoiled, undecided, say)
     except KeyboardInterrupt:
         interrupted = True
-    done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in plan.trials)
-    if not request.quiet:
-        note(f"{done} trials in {duration((datetime.now(UTC) - started).total_seconds())}")
-    return Session(folder, done, total, failed, interrupted)
+    every = (*plan.trials, *folder.added)
+    done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in every)
+    say(f"{done} trials in {duration((datetime.now(UTC) - started).total_seconds())}")
+    return Session(folder, done, len(every), failed, interrupted)

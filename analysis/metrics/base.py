@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.frames import CENSORED, OK, TIMEOUT, Ints, Trial, in_window
+from analysis.frames import BAD_FRAMING, CENSORED, HTTP_ERROR, OK, REFUSED, RESET, TIMEOUT, Ints, Trial, in_window
 from lab.errors import LabError
 from lab.model import Condition, GotchaPlan
 
@@ -106,6 +106,21 @@ def outcome_is(trial: Trial, outcome: int) -> NDArray[np.bool_]:
 def unanswered(trial: Trial) -> NDArray[np.bool_]:
     """Censored requests and timed-out ones: all that is known is that they would have taken longer."""
     return trial.cached("unanswered", lambda: outcome_is(trial, CENSORED) | outcome_is(trial, TIMEOUT))
+
+
+def never(trial: Trial) -> NDArray[np.bool_]:
+    """Requests that got no answer of any use: time-outs, censored, reset, refused, badly framed ones, and answers of 500 or more.
+
+    In a percentile they are "never" (method.md section 6): a variant that fails fast must not look fast.  A status from 300 to 499 that
+    the request did not expect is an answer of the application (a limiter refuses): it counts neither as a success nor as never, and
+    its time stands in ``error_latency``.  A scenario for which such an answer is right says so (``expect``) and it is a success.
+    """
+
+    def make() -> NDArray[np.bool_]:
+        broken = np.isin(trial.column("outcome"), (TIMEOUT, RESET, REFUSED, CENSORED, BAD_FRAMING))
+        return broken | (outcome_is(trial, HTTP_ERROR) & (trial.column("status") >= 500))
+
+    return trial.cached("never", make)
 
 
 def named(context: Context) -> NDArray[np.bool_] | None:

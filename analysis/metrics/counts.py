@@ -56,7 +56,7 @@ def requests_sent(context: Context) -> float:
 
 
 def requests_ok(context: Context) -> float:
-    """Answers with a status below 400."""
+    """Answers with a status that the request expects (2xx unless it says otherwise)."""
     need_samples(context)
     return _count(context, outcome_is(context.trial, OK))
 

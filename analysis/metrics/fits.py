@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.frames import OK
-from analysis.metrics.base import Context, Metric, difference, need_samples, need_source, outcome_is, refuse
+from analysis.metrics.base import Context, Metric, difference, need_samples, need_source, never, outcome_is, refuse
 
 Floats = NDArray[np.float64]
 
@@ -75,13 +75,18 @@ def _latency_points(context: Context) -> tuple[Floats, Floats]:
     need_samples(context)
     trial = context.trial
     level = trial.column("level")
-    mask = (level >= 0) & outcome_is(trial, OK)
-    levels, times = level[mask], difference(trial, "done_ns", "sent_ns")[mask] / 1e9
+    unknown = never(trial)
+    mask = (level >= 0) & (outcome_is(trial, OK) | unknown)
+    levels = level[mask]
+    times = np.where(unknown, np.inf, difference(trial, "done_ns", "sent_ns") / 1e9)[mask]
     order = np.lexsort((times, levels))
     at, first, counts = np.unique(levels[order], return_index=True, return_counts=True)
     ordered = times[order]
     # The middle of each sorted run of one level is its median.
     medians = (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
+    if not np.isfinite(medians).all():
+        worst = at[~np.isfinite(medians)][0]
+        raise refuse(f"half of the requests of level {worst} got no answer, or one of 500 or more", "Look at error_share.", "missing")
     return at.astype(np.float64), medians
 
 

@@ -1,7 +1,7 @@
 """Times of requests: corrected (done - planned), service (done - sent), client lag (dispatched - planned), connection wait.
 
-A percentile is the nearest rank over answered and unanswered requests; a rank among the unanswered is +inf.  A time-out is as
-unanswered as a request that the end of the trial cut off: leaving it out would improve the percentile by failing.
+A percentile is the nearest rank over the successful requests and those that count as never (``base.never``: no answer, or one of 500
+or more); a rank among the latter is +inf.  Leaving them out would improve the percentile by failing.
 """
 
 import math
@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analysis.frames import HTTP_ERROR, OK, REFUSED, RESET, Ints, in_window
+from analysis.frames import BAD_FRAMING, HTTP_ERROR, OK, REFUSED, RESET, Ints, in_window, is_timed, window_ns
 from analysis.metrics.base import (
     Context,
     Metric,
     difference,
     measured_ok,
     need_samples,
+    never,
     outcome_is,
     refuse,
     selected,
-    unanswered,
 )
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -34,13 +34,17 @@ def samples_needed(quantile: float) -> int:
     return math.ceil(math.log(0.025) / math.log(max(quantile, 1 - quantile)))
 
 
-def quantile_s(ordered_ns: Ints, never: int, quantile: float, what: str) -> float:
-    """The nearest-rank quantile in seconds over sorted times and ``never`` unanswered ones.  Raises MetricRefused for a small sample."""
-    count = len(ordered_ns) + never
-    if count < samples_needed(quantile):
+def quantile_s(ordered_ns: Ints, unknown: int, quantile: float, what: str, seconds: float = 0.0) -> float:
+    """The nearest-rank quantile in seconds over sorted times and ``unknown`` ones that are +inf.
+
+    Raises MetricRefused for a small sample; where they came within so many ``seconds`` it says how many more are needed.
+    """
+    count, needed = len(ordered_ns) + unknown, samples_needed(quantile)
+    if count < needed:
+        more = math.ceil((needed - count) * seconds / count) if count and seconds else 0
         raise refuse(
-            f"p{100 * quantile:g} of {what} needs {samples_needed(quantile)} requests, there are {count}",
-            "Run longer or at a greater rate.", "unsupported",
+            f"p{100 * quantile:g} of {what} needs {needed} requests, there are {count}" + (f": about {more} s more" if more else ""),
+            f"Run {more} s longer, or at a greater rate." if more else "Run longer or at a greater rate.", "unsupported",
         )  # fmt: skip
     rank = math.ceil(quantile * count - 1e-9)
     return float(ordered_ns[rank - 1]) / 1e9 if rank <= len(ordered_ns) else math.inf
@@ -59,21 +63,29 @@ def _answered(context: Context, later: str, earlier: str) -> Ints:
 
 
 def _never(context: Context) -> int:
-    """Unanswered requests planned in the window."""
-    mask = unanswered(context.trial) & in_window(context.trial, context.condition)
+    """Requests planned in the window that count as never."""
+    mask = never(context.trial) & in_window(context.trial, context.condition)
     return int(np.count_nonzero(selected(context, mask)))
 
 
+def _seconds(context: Context) -> float:
+    """How long the requests were sent for; 0 where the load does not end by the clock."""
+    start, end = window_ns(context.trial, context.condition)
+    return max(0.0, (end - start) / 1e9) if is_timed(context.condition) else 0.0
+
+
 def _quantile(later: str, earlier: str, quantile: float, what: str) -> Callable[[Context], float]:
-    return lambda context: quantile_s(_answered(context, later, earlier), _never(context), quantile, what)
+    return lambda context: quantile_s(
+        _answered(context, later, earlier), _never(context), quantile, what, _seconds(context)
+    )
 
 
 def _mean(later: str, earlier: str) -> Callable[[Context], float]:
     def mean(context: Context) -> float:
-        ordered, never = _answered(context, later, earlier), _never(context)
-        if never or not len(ordered):
-            raise refuse(f"no mean: {never} of {never + len(ordered)} requests were never answered",
-                         "Use a percentile below the unanswered share.", "unsupported")  # fmt: skip
+        ordered, unknown = _answered(context, later, earlier), _never(context)
+        if unknown or not len(ordered):
+            raise refuse(f"no mean: {unknown} of {unknown + len(ordered)} requests got no answer, or one of 500 or more",
+                         "Use a percentile below the answered share.", "unsupported")  # fmt: skip
         return float(ordered.mean()) / 1e9
 
     return mean
@@ -95,9 +107,10 @@ def _error_quantile(quantile: float) -> Callable[[Context], float]:
     def value(context: Context) -> float:
         need_samples(context)
         trial = context.trial
-        failed = outcome_is(trial, HTTP_ERROR) | outcome_is(trial, RESET) | outcome_is(trial, REFUSED)
+        failed = np.isin(trial.column("outcome"), (HTTP_ERROR, RESET, REFUSED, BAD_FRAMING))
         mask = selected(context, failed & in_window(trial, context.condition) & (trial.column("done_ns") > 0))
-        return quantile_s(np.sort(difference(trial, "done_ns", "planned_ns")[mask]), 0, quantile, "errors")
+        times = np.sort(difference(trial, "done_ns", "planned_ns")[mask])
+        return quantile_s(times, 0, quantile, "errors", _seconds(context))
 
     return value
 
@@ -109,13 +122,14 @@ def _of_client(later: str, earlier: str, quantile: float, what: str) -> Callable
         need_samples(context)
         trial = context.trial
         mask = in_window(trial, context.condition) & (trial.column(later) > 0)
-        return quantile_s(np.sort(difference(trial, later, earlier)[selected(context, mask)]), 0, quantile, what)
+        times = np.sort(difference(trial, later, earlier)[selected(context, mask)])
+        return quantile_s(times, 0, quantile, what, _seconds(context))
 
     return value
 
 
 def latency_at_level(context: Context) -> float:
-    """Median service time of the successful requests of one level.
+    """Median service time of the requests of one level, those that count as never among them.
 
     One request is enough: the median of few is no worse than their mean, and the interval comes from the trials anyway.
     """
@@ -125,10 +139,12 @@ def latency_at_level(context: Context) -> float:
     except ValueError:
         raise refuse(f"{context.arg!r} is not a level", "Levels are whole numbers.", "unknown") from None
     trial = context.trial
-    mask = (trial.column("level") == level) & outcome_is(trial, OK)
-    if not mask.any():
+    here = trial.column("level") == level
+    answered, unknown = here & outcome_is(trial, OK), np.count_nonzero(here & never(trial))
+    if not answered.any() and not unknown:
         raise refuse(f"no successful request of level {level}", "Look at the scenario's levels.", "missing")
-    return float(np.median(difference(trial, "done_ns", "sent_ns")[mask])) / 1e9
+    times = difference(trial, "done_ns", "sent_ns")[answered] / 1e9
+    return float(np.median(np.append(times, [math.inf] * int(unknown))))
 
 
 NAME = "request name"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.frames import OK, Trial, in_window, window_ns
-from analysis.metrics.base import Context, Metric, measured_ok, outcome_is, refuse, unanswered
+from analysis.metrics.base import Context, Metric, measured_ok, never, outcome_is, refuse
 from lab.model import Condition, OpenLoad, StagedLoad
 
 BACKLOG_SIGMAS = 3.0
@@ -80,9 +80,20 @@ def backlogs(trial: Trial, condition: Condition) -> list[Backlog]:
     return trial.cached("backlogs", lambda: [_stretch(trial, *stretch) for stretch in _stages(trial, condition)])
 
 
+def ran_short(trial: Trial) -> int:
+    """Requests that waited because the generator could open no further connection: their backlog is ours, not the target's."""
+    seen = trial.record.generator
+    return seen.connections_short if seen is not None else 0
+
+
 def is_overloaded(trial: Trial, condition: Condition) -> bool:
-    """Whether the backlog of any stretch of an open load grew beyond noise."""
-    return any(one.overloaded for one in backlogs(trial, condition))
+    """Whether the backlog of any stretch of an open load grew beyond noise, and at the target (gate G2 fails where it is ours)."""
+    return not ran_short(trial) and any(one.overloaded for one in backlogs(trial, condition))
+
+
+def _need_connections(trial: Trial) -> None:
+    if short := ran_short(trial):
+        raise refuse(f"the generator ran out of connections: {short} requests waited for one", "Raise the limit on open files.")
 
 
 def capacity(context: Context) -> float:
@@ -90,6 +101,7 @@ def capacity(context: Context) -> float:
 
     Refused where it kept up: then its capacity is only known to be above the offered rate.
     """
+    _need_connections(context.trial)
     over = [one for one in backlogs(context.trial, context.condition) if one.overloaded]
     if not over:
         raise refuse("the target kept up: its capacity is above the offered rate", "Offer more.")
@@ -112,14 +124,15 @@ def _above_limit(context: Context) -> tuple[NDArray[np.float64], NDArray[np.bool
     """Bins of 0.1 s by planned instant (seconds from the window's start) and whether the median latency is above the limit."""
     if not isinstance(context.condition.load, OpenLoad | StagedLoad):
         raise refuse("only an open load can be overloaded", "Use an open or a staged load.")
+    _need_connections(context.trial)
     trial, limit = context.trial, _limit(context)
     start, _ = window_ns(trial, context.condition)
-    never = unanswered(trial) & in_window(trial, context.condition)
-    mask = measured_ok(context) | never
+    unknown = never(trial) & in_window(trial, context.condition)
+    mask = measured_ok(context) | unknown
     if not mask.any():
         raise refuse("no request in the window", "Look at the load's log.", "missing")
     planned = (trial.column("planned_ns")[mask] - start) / 1e9
-    slow = (trial.column("done_ns")[mask] - trial.column("planned_ns")[mask] > limit * 1e9) | never[mask]
+    slow = (trial.column("done_ns")[mask] - trial.column("planned_ns")[mask] > limit * 1e9) | unknown[mask]
     bins = (planned / BIN_S).astype(np.int64)
     total = np.bincount(bins)
     share = np.bincount(bins, weights=slow) / np.maximum(total, 1)

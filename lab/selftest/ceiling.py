@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.errors import LabError
 from lab.load import job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import ClosedLoad, Condition
@@ -18,6 +19,8 @@ from lab.processes import Guard, PortReservation, is_listening, wait_until
 
 USERS = 32
 ROUNDS = 2
+QUICK_S = 0.5
+"""Gate G6 asks whether a rate is below half of the ceiling: that is known to a few percent after so long."""
 FAST_USER = """
 from locust import FastHttpUser, constant, task
 
@@ -58,28 +61,42 @@ def measure(guard: Guard, seconds: float) -> dict[str, float]:
 
     The best of ``ROUNDS`` rounds in turns: a ceiling is what can be reached, and a neighbour on the host takes half of it for seconds.
     """
-    generator, server = _cores()
     folder = guard.temporary_folder("ceiling-")
     found: dict[str, float] = {}
+    with _null_server(guard, folder) as url, _on(_cores()[0]):
+        for turn in range(ROUNDS):
+            seen = {
+                "lab": _lab(guard, url, folder / f"lab-{turn}", seconds),
+                "fast_http_user": _fast(url, folder, seconds),
+            }
+            if shutil.which("wrk"):
+                seen["wrk"] = _wrk(url, seconds)
+            found = {name: max(rate, found.get(name, 0.0)) for name, rate in seen.items()}
+    return found
+
+
+def quick_ceiling(guard: Guard) -> float | None:
+    """Requests per second of one generator process at the null target, in about two seconds; None where it cannot be had."""
+    folder = guard.temporary_folder("ceiling-")
+    try:
+        with _null_server(guard, folder) as url, _on(_cores()[0]):
+            return _lab(guard, url, folder / "lab", QUICK_S)
+    except (LabError, OSError):
+        return None
+
+
+@contextlib.contextmanager
+def _null_server(guard: Guard, folder: Path) -> Iterator[str]:
+    """The null target on a core of its own; its address."""
     with PortReservation() as reservation:
-        url = f"http://127.0.0.1:{reservation.port}"
-        with _on(server):
+        with _on(_cores()[1]):
             command = [sys.executable, "-m", "lab.selftest.null_server", "--port", str(reservation.port)]
             null = guard.spawn(command, env={**os.environ}, cwd=ROOT, log_path=folder / "null.log", name="null server")
         try:
             wait_until(lambda: is_listening(reservation.port), 10, null, "the null server to listen")
-            with _on(generator):
-                for turn in range(ROUNDS):
-                    seen = {
-                        "lab": _lab(guard, url, folder / f"lab-{turn}", seconds),
-                        "fast_http_user": _fast(url, folder, seconds),
-                    }
-                    if shutil.which("wrk"):
-                        seen["wrk"] = _wrk(url, seconds)
-                    found = {name: max(rate, found.get(name, 0.0)) for name, rate in seen.items()}
+            yield f"http://127.0.0.1:{reservation.port}"
         finally:
             null.stop(2.0)
-    return found
 
 
 def _lab(guard: Guard, url: str, folder: Path, seconds: float) -> float:

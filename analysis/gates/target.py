@@ -1,0 +1,121 @@
+"""G6-G9: the target, a bystander and the machine.  G6 and G7 look at a whole condition, G8 and G9 at the trials of one pair."""
+
+from collections.abc import Iterator, Sequence
+
+from scipy import stats
+
+from analysis.facts import TrialFacts
+from analysis.frames import is_timed
+from analysis.gates.cell import Cell, Outcome, skip
+from analysis.gates.thresholds import limit
+from lab.model import ClosedLoad, Condition
+from lab.record import TrialRecord
+
+
+def null_target(cell: Cell) -> Outcome:
+    """G6.  The ceiling is measured at the start of each run and stored with it."""
+    if not is_timed(cell.condition):
+        return skip("not a steady rate")
+    if cell.ceiling_rps is None:
+        return skip("the generator's ceiling could not be measured in this run")
+    shares = [
+        (rate / (cell.ceiling_rps * (t.record.generator.processes if t.record.generator else 1)), rate)
+        for t in cell.trials if (rate := t.number("throughput_rps")) is not None
+    ]  # fmt: skip
+    if not shares:
+        return skip("no rate was measured")
+    share, rate = max(shares)
+    return Outcome(share < limit("ceiling_share"), share, limit("ceiling_share"),
+                   f"{rate:.0f}/s against a ceiling of {cell.ceiling_rps:.0f}/s")  # fmt: skip
+
+
+def _mean_rate(trials: Sequence[TrialFacts], variant: str) -> float | None:
+    rates = [rate for t in trials if t.variant == variant and (rate := t.number("throughput_rps")) is not None]
+    return sum(rates) / len(rates) if rates else None
+
+
+def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFacts]) -> dict[str, bool]:
+    """Which resources of the server were exhausted: what a plateau may be waiting for.  ``fewer`` are trials with fewer users.
+
+    The loop counts by the share of time that it was late, not by one late moment.
+    """
+    processes, wall = trial.record.processes, max(trial.window_s, 1e-9)
+    busy = {name: use.cpu_ns / 1e9 / wall for name, use in processes.items()}
+    lag, threads = trial.number("loop_lag_p50_s"), trial.number("threads_borrowed_max")
+    held = trial.number("server_in_flight_max")
+    users = condition.load.users if isinstance(condition.load, ClosedLoad) else 0
+    peak = trial.record.activity.get("total", 0)
+    return {
+        "server CPU": busy.get("server", 0.0) >= limit("saturated") * condition.workers,
+        "database CPU": busy.get("postgres", 0.0) >= limit("saturated"),
+        "redis CPU": busy.get("redis", 0.0) >= limit("saturated"),
+        "event loop": lag is not None and lag >= limit("blocked_loop_s"),
+        "threads": threads is not None and threads >= limit("thread_tokens"),
+        "held by the server": held is not None and users > 0 and held * condition.workers >= limit("saturated") * users,
+        "pool": peak > 0 and any(other.record.activity.get("total", 0) == peak for other in fewer),
+    }  # fmt: skip
+
+
+def _plateaus(cell: Cell, load: ClosedLoad) -> Iterator[Outcome]:
+    """Every variant whose rate did not grow from a condition of fewer users on the same server, and what explains it."""
+    for condition, trials in cell.beside:
+        other = condition.load
+        if not isinstance(other, ClosedLoad) or condition.server != cell.condition.server or 1.5 * other.users > load.users:
+            continue
+        for variant, own in cell.arms().items():
+            before, after = _mean_rate(trials, variant), _mean_rate(own, variant)
+            if not before or after is None or after >= before * (1 + limit("plateau_growth")):
+                continue
+            fewer = [t for t in trials if t.variant == variant]
+            found = {name for t in own for name, full in saturation(t, cell.condition, fewer).items() if full}
+            growth, what = after / before - 1, ", ".join(sorted(found)) or "nothing"
+            detail = f"{variant}: {growth:+.0%} from {other.users} to {load.users} users; {what} exhausted"
+            yield Outcome(bool(found), growth, limit("plateau_growth"), detail)
+
+
+def server_bound(cell: Cell) -> Outcome:
+    """G7.  A plateau is seen where the sweep has the same server with fewer users; one without an explanation fails it."""
+    load = cell.condition.load
+    if not isinstance(load, ClosedLoad) or not is_timed(cell.condition):
+        return skip("not a closed load: throughput is what was offered")
+    found = list(_plateaus(cell, load))
+    if not found:
+        return skip("no plateau: throughput grew with the users, or there is nothing to compare with")
+    return next((one for one in found if one.passed is False), found[0])
+
+
+def probe_client(cell: Cell) -> Outcome:
+    """G8.  Its times stand in ``record.extra["probe_client_s"]``; the order-statistic interval of its median must meet ours."""
+    seen = [t for t in cell.trials if t.record.extra.get("probe_client_s") and t.service.total and not t.overloaded]
+    if not seen:
+        return skip("no probe client ran beside this load")
+    worst, detail = 0.0, "the probe client saw the same median"
+    for trial in seen:
+        times = sorted(float(one) for one in trial.record.extra["probe_client_s"])
+        low_rank = int(stats.binom.ppf((1 - limit("probe_client_level")) / 2, len(times), 0.5))
+        low, high = times[max(low_rank - 1, 0)], times[min(len(times) - low_rank, len(times) - 1)]
+        ours = trial.service.quantile_s(0.5)
+        off = max(low / ours, ours / high) - 1
+        if off > worst:
+            said = f"our median {ours * 1e3:.2f} ms, the probe's {low * 1e3:.2f}-{high * 1e3:.2f} ms"
+            worst, detail = off, f"{trial.name}: {said}"
+    return Outcome(worst <= limit("probe_client_slack"), worst, limit("probe_client_slack"), detail)
+
+
+def disturbance(record: TrialRecord) -> tuple[float, str]:
+    """How far the worst kind of noise is above its threshold (1 = at it), and which; 0 where nothing was recorded."""
+    worst, which = 0.0, ""
+    for name in ("steal_share", "foreign_cpu_share"):
+        value = record.noise.get(name)
+        if value is not None and value / limit(name) > worst:
+            worst, which = value / limit(name), f"{name} {value:.3g} (limit {limit(name):g})"
+    return worst, which
+
+
+def noise(cell: Cell) -> Outcome:
+    """G9."""
+    recorded = [t for t in cell.trials if t.record.noise]
+    if not recorded:
+        return skip("the machine's noise was not recorded")
+    worst, which, name = max((*disturbance(t.record), t.name) for t in recorded)
+    return Outcome(worst <= 1, worst, 1.0, f"{name}: {which}" if which else "quiet")
