@@ -7,7 +7,15 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+SYSFS = Path("/sys/devices/system/cpu")
+ROOM = 4
+"""Cores of the target beyond two a worker (its own, and one for the statement that it waits for): Redis, upstream, fault proxy, Celery.
+
+More would only widen the part of a busy machine in which somebody else's work counts as noise.
+"""
 
 
 @dataclass(frozen=True)
@@ -17,22 +25,68 @@ class Cores:
     generator: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
 
+    @property
+    def used(self) -> tuple[int, ...]:
+        """All of them, or all that this process may use where nothing is pinned."""
+        return (*self.generator, *self.target) or tuple(sorted(usable()))
+
 
 SHARED = Cores()
 """Nothing is pinned."""
 
 
-def divide(usable: Collection[int], target: int, generators: int) -> Cores:
-    """A core for each of the ``generators`` and the rest for the target, which must then have ``target`` of them; else nothing is pinned."""
-    ordered = sorted(usable)
+def divide(usable: Collection[int], target: int, generators: int, siblings: Collection[Collection[int]] = ()) -> Cores:
+    """A core for each of the ``generators`` and the rest for the target, which must then have ``target`` of them; else nothing is pinned.
+
+    ``siblings`` are CPUs that share a physical core: whole cores are given to either side where there are enough of them, with one for each
+    worker, or at least with a CPU for each worker; only where there are not do generator and target share one.
+    """
+    whole = _groups(usable, siblings)
+    rest = len(whole) - generators
+    ours = whole[max(0, rest - 2 * target - ROOM) : rest] if rest > 0 else []
+    if len(ours) >= max(target, 1) or sum(map(len, ours)) >= max(target, 1):
+        return Cores(_flat(whole[rest:]), _flat(ours))
+    ordered = list(chain.from_iterable(whole))
     if len(ordered) < generators + max(target, 1):
         return SHARED
-    return Cores(tuple(ordered[-generators:]), tuple(ordered[:-generators]))
+    return Cores(_flat([ordered[-generators:]]), _flat([ordered[:-generators]]))
+
+
+def _groups(usable: Collection[int], siblings: Collection[Collection[int]]) -> list[list[int]]:
+    """The usable CPUs by physical core, in order of their first; a CPU that nothing is known of is a core of its own."""
+    groups = [sorted(set(group) & set(usable)) for group in siblings]
+    alone = set(usable) - set(chain.from_iterable(groups))
+    return sorted([group for group in groups if group] + [[cpu] for cpu in alone])
+
+
+def _flat(groups: Iterable[Iterable[int]]) -> tuple[int, ...]:
+    return tuple(sorted(chain.from_iterable(groups)))
 
 
 def usable() -> set[int]:
     """Cores that this process may run on; empty where that cannot be known."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+
+
+def siblings(cpus: Collection[int], root: Path = SYSFS) -> tuple[tuple[int, ...], ...]:
+    """Those of ``cpus`` that share a physical core with another of them, by core; empty where none does or nothing is told."""
+    found = set()
+    for cpu in cpus:
+        with suppress(OSError, ValueError):
+            listed = parse_list((root / f"cpu{cpu}/topology/thread_siblings_list").read_text())
+            group = tuple(sorted(listed & set(cpus)))
+            if len(group) > 1:
+                found.add(group)
+    return tuple(sorted(found))
+
+
+def parse_list(text: str) -> set[int]:
+    """CPUs as the kernel lists them: ``0,4`` or ``0-3,8``.  Raises ValueError."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 @contextmanager

@@ -6,13 +6,16 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 
+from lab.cores import SYSFS, parse_list, siblings, usable
 from lab.record import Environment
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 # /proc/stat counts in ticks of 10 ms, so a difference is uncertain by one tick a core at each end; beside a load of 0.2 s a single tick
 # would look like 2.5 % of two cores.  What is within that is not seen.
@@ -68,14 +71,17 @@ def _commit() -> str:
 def capture(services: Mapping[str, str]) -> Environment:
     """The environment now; nothing that names a person or a machine."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limits = {"open files": str(soft), "somaxconn": _read("/proc/sys/net/core/somaxconn")}
+    limits = {
+        "open files": str(soft), "somaxconn": _read("/proc/sys/net/core/somaxconn"),
+        "cgroup cpu.max": _read("/sys/fs/cgroup/cpu.max").removeprefix("max 100000"),  # unlimited is no limit
+    }  # fmt: skip
     affinity = {"lab": tuple(sorted(os.sched_getaffinity(0)))} if hasattr(os, "sched_getaffinity") else {}
     return Environment(
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=f"{platform.system()} {platform.machine()}", cpu_model=_cpu_model(), cores=usable_cores(),
         memory_bytes=psutil.virtual_memory().total, affinity=affinity, packages=_versions(), services=dict(services),
         limits={name: value for name, value in limits.items() if value}, noise={"load1": os.getloadavg()[0]},
-        git_commit=_commit(),
+        git_commit=_commit(), siblings=siblings(usable()),
     )  # fmt: skip
 
 
@@ -88,36 +94,72 @@ def _pressure_us() -> float | None:
     return None
 
 
-def noise_snapshot() -> dict[str, float]:
-    """Counters to be compared by ``noise_between``."""
-    cpu = psutil.cpu_times()
+def _throttled_us() -> float | None:
+    """Microseconds in which a CPU quota of our own control group held us back so far, None without one."""
+    for line in _read("/sys/fs/cgroup/cpu.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "throttled_usec":
+            return float(value)
+    return None
+
+
+def busy_s(times: Any) -> float:
+    """CPU seconds in which somebody's code ran, of one CPU or several.
+
+    Guests are in user (and nice) time already, and stolen time was nobody's here.  Interrupts are left out: the load's own packets on
+    the loopback are among them, and no process owns them.
+    """
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def of_these(every: Sequence[T], online: str, cpus: Collection[int]) -> Sequence[T]:
+    """The rows of some CPUs; all of them where the rows cannot be told apart.
+
+    There is a row for each CPU that is ``online`` (a list as the kernel writes it), so the third row need not be of the third CPU.
+    """
+    try:
+        numbers = sorted(parse_list(online))
+    except ValueError:
+        numbers = list(range(len(every)))
+    if len(numbers) != len(every):
+        return every
+    return [one for number, one in zip(numbers, every, strict=True) if number in cpus] or every
+
+
+def noise_snapshot(cpus: Collection[int] = ()) -> dict[str, float]:
+    """Counters of these CPUs (else of all that this process may use), to be compared by ``noise_between``.
+
+    In a container ``/proc/stat`` is the host's, with every CPU: only ours are counted, and whoever else uses them is foreign.
+    """
+    ours = of_these(psutil.cpu_times(percpu=True), _read(str(SYSFS / "online")), set(cpus) or usable())
     found = {
-        "t": time.monotonic(),
-        "steal": getattr(cpu, "steal", 0.0),
-        "busy": sum(cpu) - cpu.idle - getattr(cpu, "iowait", 0.0),
-    }
-    pressure = _pressure_us()
-    if pressure is not None:
-        found["pressure_us"] = pressure
+        "t": time.monotonic(), "cores": float(len(ours)), "busy": sum(map(busy_s, ours)),
+        "steal": sum(float(getattr(times, "steal", 0.0)) for times in ours),
+    }  # fmt: skip
+    for name, value in (("pressure_us", _pressure_us()), ("throttled_us", _throttled_us())):
+        if value is not None:
+            found[name] = value
     return found
 
 
 def noise_between(before: Mapping[str, float], after: Mapping[str, float], ours_cpu_ns: int = 0) -> dict[str, float]:
-    """What happened to the machine in between.
+    """What happened to our CPUs in between.
 
-    ``steal_share`` is a share of all CPU time, ``psi_cpu_some_share`` of wall time; ``busy_cores`` are everybody's, and
-    ``foreign_cpu_share`` is what others took, in cores: busy cores less ``ours_cpu_ns``, the CPU time of the lab and its children.
-    A neighbour on the host that slows a core without taking it is not seen.
+    ``steal_share`` is a share of their time, ``busy_cores`` are everybody's, ``foreign_cpu_share`` is what others took, in cores: busy
+    cores less ``ours_cpu_ns``, the CPU time of the lab and all that it started, ended children too.  ``psi_cpu_some_share`` and
+    ``throttled_share`` are of wall time: some task of the machine waited for a CPU; a quota held us back.
+    A neighbour on the host that slows a core without taking it is not seen; a service of the user's own on the same CPUs is foreign.
     """
-    wall = max(after["t"] - before["t"], 1e-9)
-    cores = psutil.cpu_count() or 1
+    wall, cores = max(after["t"] - before["t"], 1e-9), before["cores"]
     unseen_s = 2 * TICK_S * cores
+    busy = after["busy"] - before["busy"]
     found = {
         "steal_share": max(0.0, after["steal"] - before["steal"] - unseen_s) / (wall * cores),
-        "busy_cores": (after["busy"] - before["busy"]) / wall,
-        "foreign_cpu_share": max(0.0, after["busy"] - before["busy"] - ours_cpu_ns / 1e9 - unseen_s) / wall,
+        "busy_cores": busy / wall,
+        "foreign_cpu_share": max(0.0, busy - ours_cpu_ns / 1e9 - unseen_s) / wall,
         "load1": os.getloadavg()[0],
     }
-    if "pressure_us" in before and "pressure_us" in after:
-        found["psi_cpu_some_share"] = (after["pressure_us"] - before["pressure_us"]) / 1e6 / wall
+    for name, counter in (("psi_cpu_some_share", "pressure_us"), ("throttled_share", "throttled_us")):
+        if counter in before and counter in after:
+            found[name] = (after[counter] - before[counter]) / 1e6 / wall
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.catalog import Catalog
-from lab.cores import SHARED, Cores, divide, on, place, usable
+from lab.cores import SHARED, Cores, divide, on, parse_list, place, siblings, usable
 from lab.model import ClosedLoad, Condition, Server, TrialPlan
 from lab.services.supervisor import Services
 from lab.store import TrialFolder
@@ -34,6 +34,76 @@ def test_the_generator_gets_the_last_cores_and_the_target_the_rest(
     cores: set[int], target: int, generators: int, expected: Cores
 ) -> None:
     assert divide(cores, target, generators) == expected
+
+
+FOUR_OF_EIGHT = ((0, 4), (1, 5), (2, 6), (3, 7))  # as most desktops number them
+NEIGHBOURS = ((0, 1), (2, 3))  # as most cloud machines do
+
+
+@pytest.mark.parametrize(
+    ("cores", "groups", "target", "generators", "expected"),
+    [
+        # Without the siblings 7 would be the generator's, and 3, the other half of its core, the target's.
+        (set(range(8)), FOUR_OF_EIGHT, 1, 1, Cores((3, 7), (0, 1, 2, 4, 5, 6))),
+        (set(range(8)), FOUR_OF_EIGHT, 2, 2, Cores((2, 3, 6, 7), (0, 1, 4, 5))),
+        (set(range(4)), NEIGHBOURS, 1, 1, Cores((2, 3), (0, 1))),
+        # Two workers, one physical core left: a CPU for each, and still none beside the generator's.
+        (set(range(4)), NEIGHBOURS, 2, 1, Cores((2, 3), (0, 1))),
+        # Three workers: too few cores, so one is shared, as it would be without pinning.
+        (set(range(4)), NEIGHBOURS, 3, 1, Cores((3,), (0, 1, 2))),
+        (set(range(8)), FOUR_OF_EIGHT, 7, 1, Cores((7,), (0, 1, 2, 3, 4, 5, 6))),
+        ({0, 4}, ((0, 4),), 1, 1, Cores((4,), (0,))),
+        (set(range(4)), NEIGHBOURS, 4, 1, SHARED),
+        # A sibling that we may not use is nobody's.
+        ({0, 1, 4}, FOUR_OF_EIGHT, 1, 1, Cores((1,), (0, 4))),
+        # A CPU that nothing is told of is a core of its own.
+        ({0, 1, 2}, ((0, 1),), 1, 1, Cores((2,), (0, 1))),
+    ],
+)
+def test_the_two_threads_of_a_physical_core_are_on_one_side(
+    cores: set[int], groups: tuple[tuple[int, ...], ...], target: int, generators: int, expected: Cores
+) -> None:
+    assert divide(cores, target, generators, groups) == expected
+
+
+@pytest.mark.parametrize(("target", "first"), [(1, 57), (4, 51), (30, 0)])
+def test_a_wide_machine_is_used_in_part(target: int, first: int) -> None:
+    """On the rest somebody else may work: it would count as noise, and disturbs nobody."""
+    assert divide(range(64), target, 1) == Cores((63,), tuple(range(first, 63)))
+
+
+def sysfs(folder: Path, lists: dict[int, str]) -> Path:
+    for cpu, text in lists.items():
+        (folder / f"cpu{cpu}/topology").mkdir(parents=True)
+        (folder / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{text}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lists", "cpus", "expected"),
+    [
+        ({0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}, {0, 1, 4, 5}, ((0, 4), (1, 5))),
+        ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, {0, 1, 2, 3}, ((0, 1), (2, 3))),
+        ({0: "0", 1: "1"}, {0, 1}, ()),
+        ({0: "0,4", 4: "0,4"}, {0}, ()),
+        ({0: "0,4", 4: "nonsense"}, {0, 4}, ((0, 4),)),
+        ({}, {0, 1}, ()),
+    ],
+)
+def test_siblings_are_read_from_sysfs(
+    tmp_path: Path, lists: dict[int, str], cpus: set[int], expected: tuple[tuple[int, ...], ...]
+) -> None:
+    assert siblings(cpus, sysfs(tmp_path, lists)) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0", {0}), ("0,4\n", {0, 4}), ("0-2,8-9", {0, 1, 2, 8, 9})])
+def test_lists_of_cpus(text: str, expected: set[int]) -> None:
+    assert parse_list(text) == expected
+
+
+def test_what_is_not_pinned_uses_all_that_there_is() -> None:
+    assert Cores((3,), (0, 1)).used == (3, 0, 1)
+    assert SHARED.used == tuple(sorted(usable()))
 
 
 @linux
