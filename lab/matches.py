@@ -62,7 +62,8 @@ class Counted:
 
         async def stamped(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-lab-matches", b"%d" % count[0])]
+                # A new message: an app may send the same one for each request.
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-lab-matches", b"%d" % count[0])]}
             await send(message)
 
         token = _counts.set(count)

@@ -1,25 +1,50 @@
 """How many connections a worker's database pools have given out, and how many requests wait for one.  Runs in the target's process.
 
-SQLAlchemy's and asyncpg's pools are read at every tick of the wrapper, and whenever one has handed a connection out.  Who waits is read off
-the queue in which the pool itself keeps them: a request whose connection is being opened does not wait.  The target imports its driver; the
-lab itself knows none, and a library that it does not know is not watched.
+SQLAlchemy's and asyncpg's pools are read whenever one has handed a connection out, and whenever a request begins to wait.  Who waits is
+read off the line in which the pool itself keeps them: a request whose connection is being opened does not wait.  The target imports its
+driver; the lab itself knows none, and a library that it does not know is not watched.
 """
 
 import sys
-from collections.abc import Callable
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-NOT_WATCHED = -1
-"""What a row says where the target uses no pool that is known here."""
+from lab.rows import NOT_WATCHED
+
+
+class Line(deque[Any]):
+    """Stands for the deque in which a queue keeps who waits for an item, and tells when somebody joins."""
+
+    def __init__(self, held: Iterable[Any], joined: Callable[[], None]) -> None:
+        super().__init__(held)
+        self._joined = joined
+
+    def append(self, one: Any) -> None:
+        """Somebody begins to wait."""
+        super().append(one)
+        self._joined()
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How to read a library's pool: connections given out, and requests that wait."""
+    """How to read a library's pool: connections given out, and where it keeps who waits (an object and the name of its deque)."""
 
     checked_out: Callable[[Any], int]
-    waiting: Callable[[Any], int]
+    line: Callable[[Any], tuple[Any, str] | None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A pool in use."""
+
+    pool: Callable[[], Any]
+    """The pool, None once the target has dropped it: a watch must not keep it alive."""
+    reader: Reader
+    line: deque[Any]
 
 
 class PoolWatch:
@@ -27,29 +52,53 @@ class PoolWatch:
 
     def __init__(self) -> None:
         self.libraries: list[str] = []
-        self._pools: dict[
-            int, tuple[Any, Reader]
-        ] = {}  # asyncpg's pools take no weak references; an application has few
+        self._pools: dict[int, Known] = {}
+        self._lock = threading.Lock()  # pools are used in threads; nothing else is locked while it is held
         self._out = self._waiting = 0
 
     def know(self, pool: Any, reader: Reader) -> None:
         """A pool that is in use."""
-        self._pools[id(pool)] = pool, reader
+        known = self._pools.get(id(pool))
+        if known is not None and known.pool() is pool:
+            return
+        key = id(pool)
+        try:
+            alive: Callable[[], Any] = weakref.ref(pool, lambda _: self._pools.pop(key, None))
+        except TypeError:  # asyncpg's pools take no weak references; an application has few
+            alive = lambda: pool  # noqa: E731
+        place = reader.line(pool)
+        line: deque[Any] = deque()
+        if place is not None:
+            line = Line(getattr(*place), self._joined)
+            setattr(*place, line)
+        self._pools[key] = Known(alive, reader, line)
 
     def look(self) -> None:
         """Read every pool now."""
-        pools = list(self._pools.values())
-        self._out = max(self._out, sum(reader.checked_out(pool) for pool, reader in pools))
-        self._waiting = max(self._waiting, sum(reader.waiting(pool) for pool, reader in pools))
+        self._note(*self._levels())
 
     def take(self) -> tuple[int, int]:
         """The peaks since the last row."""
         if not self.libraries:
             return NOT_WATCHED, NOT_WATCHED
-        self.look()
-        peaks = self._out, self._waiting
-        self._out = self._waiting = 0
+        out, waiting = self._levels()
+        with self._lock:
+            peaks = max(self._out, out), max(self._waiting, waiting)
+            self._out, self._waiting = out, waiting
         return peaks
+
+    def _levels(self) -> tuple[int, int]:
+        pools = list(self._pools.values())
+        alive = [(known, pool) for known in pools if (pool := known.pool()) is not None]
+        return sum(known.reader.checked_out(pool) for known, pool in alive), sum(len(known.line) for known, _ in alive)
+
+    def _joined(self) -> None:
+        """Only the lines are read: whoever joins one may hold its pool's lock, and another pool's would be taken in any order."""
+        self._note(0, sum(len(known.line) for known in list(self._pools.values())))
+
+    def _note(self, out: int, waiting: int) -> None:
+        with self._lock:
+            self._out, self._waiting = max(self._out, out), max(self._waiting, waiting)
 
 
 def watch_pools(watch: PoolWatch) -> None:
@@ -77,7 +126,8 @@ def _watch_asyncpg(pool_class: Any, watch: PoolWatch) -> None:
     acquire = pool_class._acquire
 
     async def watched(self: Any, *arguments: Any) -> Any:
-        watch.know(self, ASYNCPG)
+        if self._queue is not None:  # else the pool was never opened, and says so
+            watch.know(self, ASYNCPG)
         connection = await acquire(self, *arguments)
         watch.look()
         return connection
@@ -90,10 +140,10 @@ def _sqlalchemy_out(pool: Any) -> int:
     return int(pool.checkedout()) if hasattr(pool, "checkedout") else 0  # NullPool and StaticPool have no such number
 
 
-def _sqlalchemy_waiting(pool: Any) -> int:
+def _sqlalchemy_line(pool: Any) -> tuple[Any, str] | None:
     queue: Any = getattr(pool, "_pool", None)
     if hasattr(queue, "not_empty"):  # threads wait at a condition
-        return len(queue.not_empty._waiters)
+        return queue.not_empty, "_waiters"
     return _getters(getattr(queue, "_queue", None))
 
 
@@ -101,10 +151,10 @@ def _asyncpg_out(pool: Any) -> int:
     return int(pool.get_size() - pool.get_idle_size())
 
 
-def _getters(queue: Any) -> int:
+def _getters(queue: Any) -> tuple[Any, str] | None:
     """Tasks that wait in ``asyncio.Queue.get``."""
-    return sum(not getter.done() for getter in list(getattr(queue, "_getters", ())))
+    return (queue, "_getters") if hasattr(queue, "_getters") else None
 
 
-SQLALCHEMY = Reader(_sqlalchemy_out, _sqlalchemy_waiting)
+SQLALCHEMY = Reader(_sqlalchemy_out, _sqlalchemy_line)
 ASYNCPG = Reader(_asyncpg_out, lambda pool: _getters(pool._queue))

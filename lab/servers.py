@@ -4,9 +4,10 @@ import os
 import shutil
 import sys
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -14,11 +15,25 @@ import psutil
 from lab.errors import ServerError
 from lab.model import Server
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
-from lab.record import SERVER_ROW_BYTES
+from lab.rowfile import LOST
+from lab.rows import (
+    GOES_ON,
+    NOT_WATCHED,
+    ROW_NS,
+    SERVER_COLUMNS,
+    SERVER_ROW_BYTES,
+    SILENT,
+    TICK_COLUMNS,
+    TICK_NS,
+    TICKS,
+    UNWRITTEN,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 8.0
+ROWS_LIMIT_S = 10.0  # method.md: a loop that does not come back for so long after the load is said to be silent
+ROWS_POLL_S = 0.02
 KEEP_ALIVE_S = 75  # the defaults (uvicorn 5 s, gunicorn 2 s) would make a thinking user pay for reconnects
 
 
@@ -72,13 +87,14 @@ def http_parser(server: Server) -> str:
 
 @dataclass
 class RunningServer:
-    """A target's server that answers on ``port``."""
+    """A target's server that answers on ``port``.  ``silent`` maps a worker whose loop did not come back to when the lab gave it up."""
 
     child: Child
     port: int
     command: tuple[str, ...]
     log_path: Path
     observe_dir: Path
+    silent: dict[int, int] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -86,9 +102,40 @@ class RunningServer:
         return f"http://127.0.0.1:{self.port}"
 
     def worker_pids(self) -> tuple[int, ...]:
-        """Pids of the workers that have come up, oldest row file first: the wrapper wrote their first row."""
-        files = sorted(self.observe_dir.glob("*.rows"), key=lambda path: path.stat().st_ctime_ns)
-        return tuple(int(path.stem) for path in files if psutil.pid_exists(int(path.stem)))
+        """Pids of the workers that have come up and live, oldest first: the wrapper wrote their first row, or the disk took none."""
+        began = {path: _first_start_ns(path) for path in _row_files(self.observe_dir)}
+        up = sorted((at_ns, int(path.stem)) for path, at_ns in began.items() if at_ns or path.suffix == LOST)
+        return tuple(pid for _, pid in up if _lives(pid))
+
+
+def _row_files(observe_dir: Path) -> list[Path]:
+    return sorted(path for path in observe_dir.glob("*") if path.suffix in (".rows", LOST))
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process is there and not merely unburied."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _whole_rows(path: Path) -> bytes:
+    """A killed worker may have written part of its last row; a file may be renamed between the look and the reading."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    return data[: len(data) - len(data) % SERVER_ROW_BYTES]
+
+
+def _first_start_ns(path: Path) -> int:
+    """When the worker came up; 0 where its first row is not there yet."""
+    return _row(_whole_rows(path)[:SERVER_ROW_BYTES]).get("start_ns", 0)
+
+
+def _row(data: bytes) -> dict[str, int]:
+    return dict(zip(SERVER_COLUMNS, array("q", data), strict=False))
 
 
 def start_server(
@@ -141,11 +188,59 @@ def serving(
         running.child.stop(STOP_TIMEOUT_S)
 
 
+def wait_for_rows(running: RunningServer, until_ns: int, limit_s: float = ROWS_LIMIT_S) -> tuple[int, ...]:
+    """Wait until the rows of every live worker reach ``until_ns`` (CLOCK_MONOTONIC): a row tells of the time before it.
+
+    Gives the workers whose loop has not come back within ``limit_s``; their rows will say so.  To be called when the load has ended and
+    before anything else is asked of the server.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        late = [pid for pid in running.worker_pids() if _covered_ns(running.observe_dir, pid) < until_ns]
+        if not late or time.monotonic() >= deadline:
+            break
+        time.sleep(ROWS_POLL_S)
+    running.silent |= dict.fromkeys(late, time.monotonic_ns())
+    return tuple(late)
+
+
+def _covered_ns(observe_dir: Path, pid: int) -> int:
+    """Until when a worker's rows tell; forever where they cannot be written, for nobody need wait for them."""
+    path = observe_dir / f"{pid}.rows"
+    rows = _whole_rows(path)
+    if not path.exists():
+        return sys.maxsize
+    return _row(rows[-SERVER_ROW_BYTES:]).get("t_ns", 0)
+
+
 def read_and_remove_rows(running: RunningServer) -> list[bytes]:
-    """The raw rows of every worker, whole rows only (a killed worker may have written part of one)."""
-    rows = [path.read_bytes() for path in sorted(running.observe_dir.glob("*.rows"))]
+    """The raw rows of every worker, whole rows only; a last row is added where a worker could not write, or its loop did not come back."""
+    rows = [
+        _closed(path, _whole_rows(path), running.silent.get(int(path.stem), 0))
+        for path in _row_files(running.observe_dir)
+    ]
     shutil.rmtree(running.observe_dir, ignore_errors=True)
-    return [data[: len(data) - len(data) % SERVER_ROW_BYTES] for data in rows]
+    return rows
+
+
+def _closed(path: Path, rows: bytes, given_up_ns: int) -> bytes:
+    """The rows, and what the lab knows of the time after the last one."""
+    last = _row(rows[-SERVER_ROW_BYTES:]) or dict.fromkeys(SERVER_COLUMNS, 0)
+    since_ns = last["t_ns"]
+    if path.suffix == LOST:
+        known = {"ending": UNWRITTEN}
+    elif rows and last["ending"] == GOES_ON and given_up_ns - since_ns > ROW_NS:
+        # A healthy loop would have written within ROW_NS: the ticks up to then are given to it, the one after them never came.
+        ticks = [TICK_NS] * (TICKS - 1) + [given_up_ns - since_ns - (TICKS - 1) * TICK_NS]
+        known = {"ending": SILENT, "t_ns": given_up_ns, "loop_lag_max_ns": ticks[-1] - TICK_NS}
+        known |= zip(TICK_COLUMNS, ticks, strict=True)
+    else:
+        return rows
+    unknown = dict.fromkeys(("threads_borrowed", "pool_checked_out", "pool_waiting"), NOT_WATCHED)
+    level = {"in_flight": last["requests"] - last["answered"]}
+    row = last | dict.fromkeys((*TICK_COLUMNS, "loop_lag_max_ns"), 0) | unknown | level
+    row |= {"pid": int(path.stem), "start_ns": since_ns} | known
+    return rows + array("q", [row[name] for name in SERVER_COLUMNS]).tobytes()
 
 
 def wait_for_quiet(seconds: float, running: RunningServer) -> None:

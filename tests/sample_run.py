@@ -261,12 +261,17 @@ def samples(variant: str, condition: Condition, pair: int) -> np.ndarray[Any, np
 def server_rows(variant: str, condition: Condition) -> list[bytes]:
     """A row per worker and 100 ms: the loop is late by the call where it blocks."""
     lag = round(CALL_S * 1e9) if variant == "naive" else 1_000_000
+    late = lag + 5_000_000
+    ticks = [late, *[5_000_000] * ((100_000_000 - late) // 5_000_000), (100_000_000 - late) % 5_000_000]
     rows = [
-        (BEGAN_NS + step * 100_000_000, 4000 + worker, step * 2, 1, lag, 0, step * 10_000, step * 5_000_000, 1, 0)
+        {
+            "start_ns": BEGAN_NS + (step - 1) * 100_000_000, "t_ns": BEGAN_NS + step * 100_000_000, "pid": 4000 + worker, "requests": step * 2,
+            "answered": step * 2, "in_flight": 1, "loop_lag_max_ns": lag, "gc_pause_ns": step * 10_000, "cpu_ns": step * 5_000_000,
+            "pool_checked_out": 1, **{f"tick_{i:02}_ns": span for i, span in enumerate(ticks)},
+        }
         for worker in range(condition.workers) for step in range(1, 21)
     ]  # fmt: skip
-    assert len(rows[0]) == len(SERVER_COLUMNS)
-    return [np.array(row, dtype=np.int64).tobytes() for row in rows]
+    return [np.array([row.get(name, 0) for name in SERVER_COLUMNS], dtype=np.int64).tobytes() for row in rows]
 
 
 def record(plan: GotchaPlan, trial: TrialPlan) -> TrialRecord:

@@ -66,6 +66,7 @@ def test_analysis_starts_nothing(path: Path) -> None:
     allowed = (
         "lab.model",
         "lab.record",
+        "lab.rows",
         "lab.codec",
         "lab.grid",
         "lab.errors",
