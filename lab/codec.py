@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import StoreError
+from lab.formats import STEPS, updated
 
 T = TypeVar("T")
 
@@ -28,12 +29,22 @@ def to_dict(value: Any) -> Any:
 
 
 def from_json(kind: type[T], text: bytes | str, where: str) -> T:
-    """Read a ``kind`` back.  Raises StoreError naming ``where`` and the first field that does not fit."""
+    """Read a ``kind`` back, from an older format too.  Raises StoreError naming ``where`` and the first field that does not fit."""
     try:
-        value: T = _adapter_of(kind).validate_json(text)
+        if kind.__name__ in STEPS:
+            value: T = _adapter_of(kind).validate_python(updated(kind.__name__, _parsed(text, where), where))
+        else:
+            value = _adapter_of(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise StoreError(f"{where}: not a {kind.__name__}: {field or 'document'}: {first['msg']}",
                          "The file is damaged or from another version; delete its folder and run again.") from error  # fmt: skip
     return value
+
+
+def _parsed(text: bytes | str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"{where}: no JSON: {error}", "The file is damaged; delete its folder and run again.") from None

@@ -18,11 +18,14 @@ from typing import Any
 
 from lab.codec import from_json, to_json
 from lab.errors import StoreError, UsageError
-from lab.model import SAMPLE_COLUMNS, RunPlan
-from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, Environment, TrialRecord
+from lab.model import SAMPLE_COLUMNS, RunPlan, TrialPlan
+from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, Added, Environment, TrialRecord
+from lab.redact import redacted_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+YARDSTICK = "yardstick.json"
+"""The self-test that was the newest when a run began, copied into its folder: what the run is judged with is stored with it."""
 _SMALL = {"status": "int16", "bytes": "int32", "name_id": "int16", "pid": "int32", "outcome": "int8", "reused": "int8"}
 
 
@@ -109,8 +112,8 @@ class TrialFolder:
             raise _explain(error, path) from error
 
     def write(self, record: TrialRecord) -> None:
-        """Write the record, last of all files of a trial.  Raises StoreError."""
-        write_bytes(self.path / "trial.json", to_json(record))
+        """Write the record, last of all files of a trial, without passwords.  Raises StoreError."""
+        write_bytes(self.path / "trial.json", redacted_bytes(to_json(record)))
 
 
 class RunFolder:
@@ -153,24 +156,40 @@ class RunFolder:
         """Register the plan, before any load.  Raises StoreError."""
         write_bytes(self.path / "plan.json", to_json(plan))
 
+    def write_yardstick(self, selftest: dict[str, Any] | None) -> None:
+        """Keep the self-test that the run will be judged with, where there is one.  Raises StoreError."""
+        if selftest is not None:
+            write_bytes(self.path / YARDSTICK, json.dumps(selftest, indent=1).encode())
+
     def write_environment(self, environment: Environment) -> None:
         """Record the environment.  Raises StoreError."""
         write_bytes(self.path / "environment.json", to_json(environment))
+
+    @property
+    def added(self) -> tuple[TrialPlan, ...]:
+        """Trials that a second look added to the plan.  Raises StoreError where added.json is damaged."""
+        path = self.path / "added.json"
+        return from_json(Added, self._read(path.name), str(path)).trials if path.is_file() else ()
+
+    def write_added(self, added: Added) -> None:
+        """Register the trials that a second look adds, before their load.  Raises StoreError."""
+        write_bytes(self.path / "added.json", to_json(added))
 
     def trial(self, gotcha: str, condition: str, pair: int, variant: str) -> TrialFolder:
         """Where one trial is or will be."""
         return TrialFolder(self.path / "trials" / gotcha.replace("/", ".") / condition / f"{pair}-{variant}")
 
     def trials(self, gotcha: str) -> list[TrialFolder]:
-        """The finished trials of a gotcha in the plan's order."""
-        planned = [t for t in self.plan.trials if t.gotcha == gotcha]
+        """The finished trials of a gotcha in the plan's order, then those that were added."""
+        planned = [t for t in (*self.plan.trials, *self.added) if t.gotcha == gotcha]
         folders = [self.trial(t.gotcha, t.condition, t.pair, t.variant) for t in planned]
         return [folder for folder in folders if folder.exists]
 
     @property
     def partial(self) -> bool:
         """Whether the run was interrupted: trials of the plan are missing."""
-        return any(not self.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in self.plan.trials)
+        every = (*self.plan.trials, *self.added)
+        return any(not self.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in every)
 
 
 def new_run(results: Path, label: str) -> RunFolder:

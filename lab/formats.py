@@ -1,0 +1,72 @@
+"""Files of older formats, brought to today's as plain JSON values before anything reads them; newer ones are refused.
+
+One function a step, ``update_to_N``, for each kind of file; what a format had and meant stands in the history of its dataclass
+(``lab.record``, ``lab.model``).  A field that may be left out and then means what it always meant needs no new format.  tests/golden holds a
+file of each.
+"""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+from lab.errors import StoreError
+
+Document: TypeAlias = MutableMapping[str, Any]
+Step: TypeAlias = Callable[[Document], None]
+
+WRITTEN_AS = "written_as_format"
+"""In ``TrialRecord.extra``: the format of a trial's files where it is an older one; server.parquet beside it has the columns of that one."""
+
+
+def trial_update_to_2(trial: Document) -> None:
+    """Cores were not divided yet: the scheduler shared them out."""
+    trial.setdefault("affinity", {})
+
+
+def trial_update_to_3(trial: Document) -> None:
+    """What became of requests and connections was not counted: unknown, not 0; memory was resident memory."""
+    generator = trial.get("generator")
+    if generator is not None:
+        for name in ("rows", "never_sent", "spread_even", "in_flight_s", "jitter_samples", "warmup_s", "steady"):
+            generator.setdefault(name, None)
+    for use in trial.get("processes", {}).values():
+        use.setdefault("memory_kind", "rss")
+
+
+def environment_update_to_2(environment: Document) -> None:
+    """Nothing changed in this file."""
+
+
+def environment_update_to_3(environment: Document) -> None:
+    """Which CPUs share a core was not looked at."""
+    environment.setdefault("siblings", [])
+
+
+STEPS: Mapping[str, Sequence[Step]] = {
+    "TrialRecord": (trial_update_to_2, trial_update_to_3),
+    "Environment": (environment_update_to_2, environment_update_to_3),
+    "RunPlan": (),
+    "Added": (),
+}
+"""The steps from format 1 on, by the dataclass that reads the file."""
+
+
+def updated(kind: str, document: Any, where: str) -> Any:
+    """The document in today's format.  Raises StoreError where it is newer than this lab or says no format."""
+    steps = STEPS[kind]
+    if not isinstance(document, dict):
+        return document  # what reads it says what is wrong
+    written = document.get("format_version")
+    if not isinstance(written, int) or isinstance(written, bool) or written < 1:
+        raise StoreError(f"{where}: no {kind} of this lab: format_version is {written!r}", "The file is damaged, or another program's.")
+    newest = len(steps) + 1
+    if written > newest:
+        raise StoreError(
+            f"{where} has format {written}, and this version of the lab reads formats up to {newest}",
+            "It was written by a newer version: read it with that one.",
+        )
+    for step in steps[written - 1 :]:
+        step(document)
+    if kind == "TrialRecord" and written < newest:
+        document["extra"] = {**document.get("extra", {}), WRITTEN_AS: written}
+    document["format_version"] = newest
+    return document
