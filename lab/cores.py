@@ -38,13 +38,13 @@ SHARED = Cores()
 def divide(usable: Collection[int], target: int, generators: int, siblings: Collection[Collection[int]] = ()) -> Cores:
     """A core for each of the ``generators`` and the rest for the target, which must then have ``target`` of them; else nothing is pinned.
 
-    ``siblings`` are CPUs that share a physical core: whole cores are given to either side where there are enough of them, with one for each
-    worker, or at least with a CPU for each worker; only where there are not do generator and target share one.
+    ``siblings`` are CPUs that share a physical core: either side is given whole cores where that leaves a CPU for each worker; only
+    where it does not may generator and target share one.
     """
     whole = _groups(usable, siblings)
     rest = len(whole) - generators
     ours = whole[max(0, rest - 2 * target - ROOM) : rest] if rest > 0 else []
-    if len(ours) >= max(target, 1) or sum(map(len, ours)) >= max(target, 1):
+    if sum(map(len, ours)) >= max(target, 1):
         return Cores(_flat(whole[rest:]), _flat(ours))
     ordered = list(chain.from_iterable(whole))
     if len(ordered) < generators + max(target, 1):
