@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 
 from lab.codec import to_dict
 from lab.errors import LoadError
+from lab.loadgen.evenness import is_even
 from lab.loadgen.recorder import merge, merge_observed, save
 from lab.loadgen.sharing import processes_for
 from lab.model import Condition
@@ -28,7 +30,18 @@ IMPORT_TIMEOUT_S = 60.0
 GRACE_S = 20.0  # connecting before the load and writing after it
 LEAD_S = 0.005  # from "everybody stands at the line" to the start; several processes must all have read it by then
 LEAD_OF_SEVERAL_S = 0.1
-SUMMED = ("planned", "sent", "reconnects", "in_flight_s", "jitter_samples", "jitter_late")  # of GeneratorSeen, over processes
+OWN_PATH = "/x-lab-own"
+"""What the generator asks to learn where a connection leads: no route answers it, so nothing is cached, counted or spent by it."""
+
+PROGRESS = ("elapsed_s", "rate_rps", "p99_s", "in_flight", "errors")
+STATES = ("imported", "ready", "running", "done", "unreadable")
+SUMMED = (
+    "planned", "sent", "never_sent", "rows", "reconnects", "unsolicited", "resent", "connections_peak", "connections_short",
+    "in_flight_s", "jitter_samples", "jitter_late",
+)  # fmt: skip
+"""Of ``GeneratorSeen``, over processes."""
+LARGEST = ("jitter_p99_s", "jitter_max_s", "warmup_s", "warmup_extensions")
+LOG_HINT = "See load.log in the trial's folder."
 
 
 @dataclass(frozen=True)
@@ -65,45 +78,57 @@ class LoadChild:
     def _read(self, index: int, child: Child) -> None:
         stdout = child.stdout
         assert stdout is not None
-        for line in stdout:
-            try:
-                self._lines.put((index, json.loads(line)))
-            except ValueError:
-                continue  # a print() in a user class
+        try:
+            for line in stdout:
+                self._lines.put((index, understood(line)))
+        except ValueError as problem:  # bytes that are no text; or the pipe was closed here
+            self._lines.put((index, {"state": "unreadable", "line": str(problem)}))
         self._lines.put((index, None))
 
     def _next(self, deadline: float, what: str) -> tuple[int, dict[str, Any]]:
+        message: dict[str, Any] | None = None
         try:
-            index, message = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
-            while message is None and index in self._done:  # the end of one that has finished
+            while message is None:
                 index, message = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+                if message is None and index not in self._done:  # else it is the end of one that has finished
+                    raise self._ended(index, what)
         except queue.Empty:
             raise LoadError(
                 f"the load generator did not {what} in time", f"Its log: {self.children[0].log_path.name}"
             ) from None
-        if message is None:
-            tail = self.children[index].log_tail(5)
-            raise LoadError(
-                f"the load generator ended before it could {what}: {tail}", "See load.log in the trial's folder."
-            )
-        if message.get("state") == "done":
+        if message["state"] == "unreadable":
+            raise LoadError(f"the load generator said what nobody understands: {message['line']!r}", LOG_HINT)
+        if message["state"] == "done":
             self._done.add(index)
         return index, message
+
+    def _ended(self, index: int, what: str) -> LoadError:
+        child = self.children[index]
+        with suppress(OSError):  # its output is closed: it ends, and says how only then
+            for _ in range(100):
+                if child.poll() is not None:
+                    break
+                time.sleep(0.01)
+        which = f"process {index + 1} of {len(self.children)} of the load generator" if len(self.children) > 1 else "the load generator"
+        return LoadError(f"{which} ended (code {child.poll()}) before it could {what}: {child.log_tail(5)}", LOG_HINT)
 
     def _wait_for(self, state: str, count: int, deadline: float, what: str) -> None:
         """Until ``count`` processes have said ``state``; one that is done has failed, and says why in its result."""
         said = 0
         while said < count:
             _, message = self._next(deadline, what)
-            said += message.get("state") == state
-            if message.get("state") == "done":
+            said += message["state"] == state
+            if message["state"] == "done":
                 raise _Over
 
     def _send(self, number: int, document: Mapping[str, Any]) -> None:
         stdin = self.children[number].stdin
         assert stdin is not None
-        stdin.write(json.dumps(document) + "\n")
-        stdin.flush()
+        try:
+            stdin.write(json.dumps(document) + "\n")
+            stdin.flush()
+        except OSError:
+            raise self._ended(number, "take its orders") from None
 
     def run(
         self,
@@ -129,35 +154,42 @@ class LoadChild:
                 self._send(number, {"start_ns": start_ns})
             started(start_ns)
             self._follow(processes, deadline, running)
-        return self._measured(processes)
+        measured = self._measured(sorted(self._done))
+        if len(self._done) < processes and not measured.error:
+            raise LoadError(f"only {len(self._done)} of {processes} processes of the load generator did their part", LOG_HINT)
+        return measured
 
     def _follow(self, processes: int, deadline: float, running: Callable[[dict[str, Any]], None]) -> None:
+        """Until all are done.  Where one has failed the others are told to stop: nothing will be made of their share."""
         newest: dict[int, dict[str, Any]] = {}
         while len(self._done) < processes:
             index, message = self._next(deadline, "finish")
-            if message.get("state") == "running":
+            if message["state"] == "running":
                 newest[index] = message
                 if index == min(newest):
                     running(_together(list(newest.values())))
+            elif message.get("error"):
+                for number in set(range(processes)) - self._done:
+                    self._send(number, {"stop": True})
 
-    def _measured(self, processes: int) -> Measured:
+    def _measured(self, numbers: Sequence[int]) -> Measured:
+        """What these processes left: all of them, or those that have said why the load failed."""
         parts = []
-        for number in range(processes):
+        for number in numbers:
             try:
                 parts.append(json.loads((part_folder(self.folder, number) / "load.json").read_text()))
             except (OSError, ValueError) as error:
-                raise LoadError(
-                    f"the load generator left no result: {error}", "See load.log in the trial's folder."
-                ) from error
+                raise LoadError(f"the load generator left no result: {error}", LOG_HINT) from error
         samples, names = self.folder / "samples.npy", tuple(parts[0]["request_names"])
-        if processes > 1:
-            matrices = [np.load(part_folder(self.folder, number) / "samples.npy") for number in range(processes)]
+        if list(numbers) != [0]:
+            matrices = [np.load(part_folder(self.folder, number) / "samples.npy") for number in numbers]
             rows, names = merge([(rows, part["request_names"]) for rows, part in zip(matrices, parts, strict=True)])
             save(samples, rows)
+        seen = merged([part["generator"] for part in parts])
         return Measured(
             samples, min(part["started_ns"] for part in parts), max(part["ended_ns"] for part in parts), names,
             merge_observed([(part["counts"], part["maxima"]) for part in parts]),
-            _merged([part["generator"] for part in parts]), next((part["error"] for part in parts if part["error"]), ""),
+            seen, next((part["error"] for part in parts if part["error"]), ""),
         )  # fmt: skip
 
 
@@ -170,6 +202,17 @@ def part_folder(folder: Path, number: int) -> Path:
     return folder / f"process-{number}" if number else folder
 
 
+def understood(line: str) -> dict[str, Any]:
+    """A line of the protocol; what is none becomes a message that says so."""
+    try:
+        message = json.loads(line)
+        if message["state"] in STATES and (message["state"] != "running" or all(message[key] >= 0 for key in PROGRESS)):
+            return dict(message)
+    except (ValueError, TypeError, KeyError):
+        pass
+    return {"state": "unreadable", "line": line.rstrip("\n")[:200]}
+
+
 def _together(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The progress of several processes as one: rates and counts add up, the slowest p99 is shown."""
     sums = {key: sum(message[key] for message in messages) for key in ("rate_rps", "in_flight", "errors")}
@@ -177,22 +220,30 @@ def _together(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"state": "running", **sums, **largest}
 
 
-def _merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
-    """What several generator processes say of themselves: counts add up, for CPU and jitter the worst of them speaks."""
+def merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
+    """What several generator processes say of themselves: counts add up, for CPU, jitter and warm-up the worst of them speaks."""
     windows = zip_longest(*(part["cpu_windows"] for part in parts), fillvalue=0.0)
+    spread: Counter[str] = Counter()
+    for part in parts:
+        spread.update(part["spread"])
+    workers = parts[0]["spread_over"]
+    steady = [part["steady"] for part in parts]
     return GeneratorSeen(
         **{key: sum(part[key] for part in parts) for key in SUMMED},
-        cpu_windows=tuple(max(window) for window in windows), jitter_p99_s=max(part["jitter_p99_s"] for part in parts),
-        jitter_max_s=max(part["jitter_max_s"] for part in parts), trace_hash=parts[0]["trace_hash"], processes=len(parts),
+        **{key: max(part[key] for part in parts) for key in LARGEST},
+        cpu_windows=tuple(max(window) for window in windows), trace_hash=parts[0]["trace_hash"], processes=len(parts),
+        connection_problem=next((part["connection_problem"] for part in parts if part["connection_problem"]), ""),
+        spread=spread, spread_even=is_even({int(pid): n for pid, n in spread.items()}, workers) if workers else None,
+        steady=False if False in steady else None if None in steady else True,
     )  # fmt: skip
 
 
 def job_of(
-    scenario: Path, condition: Condition, variant: str, url: str, seed: int, processes: int = 1
+    scenario: Path, condition: Condition, variant: str, url: str, seed: int, processes: int = 1, own_path: str = OWN_PATH
 ) -> dict[str, Any]:
     """The job as the children read it; a load that cannot be shared is given to one process."""
     return {
-        "scenario": str(scenario), "user": condition.user, "variant": variant, "url": url, "seed": seed,
+        "scenario": str(scenario), "user": condition.user, "variant": variant, "url": url, "seed": seed, "own_path": own_path,
         "condition": to_dict(condition), "processes": processes_for(condition.load, processes),
     }  # fmt: skip
 

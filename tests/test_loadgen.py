@@ -152,7 +152,9 @@ def test_an_open_load_never_waits_for_a_slow_server(tmp_path: Path, upstream: st
     rows, result, _ = run(tmp_path, upstream, "Reader", condition)
     assert len(rows) == result["generator"]["planned"]  # every planned request is a row, sent or not
     assert set(rows[:, AT["outcome"]]) == {OUTCOMES.index("censored")}
-    assert (rows[:, AT["sent_ns"]] > 0).sum() == 4
+    assert (rows[:, AT["sent_ns"]] > 0).all(), "a further connection is opened for each"
+    assert result["generator"]["connections_peak"] == len(rows)
+    assert result["generator"]["connections_short"] == 0
 
 
 def test_a_staged_load_follows_its_stages(tmp_path: Path, upstream: str) -> None:
@@ -200,7 +202,6 @@ def test_several_processes_replay_one_trace_exactly(tmp_path: Path, upstream: st
     assert list(rows[:, AT["planned_ns"]] - done.started_ns) == list(trace.offsets_ns)
     assert (done.generator.processes, done.generator.planned, done.generator.trace_hash) == (3, len(trace), trace.hash)
     assert done.generator.sent == len(rows)
-    assert set(rows[:, AT["level"]]) <= set(range(31)), "user numbers are those of one process"
     assert len({number % 3 for number in rows[:, AT["level"]]}) == 3, "every process sent something"
 
 

@@ -1,12 +1,16 @@
 """The Locust child: the one process of the lab that imports locust.  Started as ``python -m lab.loadgen.child``.
 
-It says ``{"state": "imported"}``, reads one job (a line of JSON) from standard input, says ``ready`` when every user is connected,
-reads the instant of the start (so that several processes start at the same one), runs the load as a Locust run, says ``running`` and
-``done``, and leaves ``samples.npy`` and ``load.json`` in the job's folder.  End of file on standard input means that the lab is gone:
-it leaves at once.
+It says ``{"state": "imported"}``, reads one job (a line of JSON), says ``ready`` when every user is connected, reads the instant of the
+start (so that several processes start at the same one), runs the load as a Locust run, says ``running`` and ``done``, and leaves
+``samples.npy`` and ``load.json`` in the job's folder.  ``{"stop": true}`` ends the load early: another process has failed.  End of file
+means that the lab is gone: it leaves at once.
 """
 
-import gevent.monkey
+from lab.loadgen.protocol import Lines, take_over
+
+LINES = take_over() if __name__ == "__main__" else Lines(0, 1)
+
+import gevent.monkey  # noqa: E402
 
 gevent.monkey.patch_all()
 
@@ -18,6 +22,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -29,18 +34,14 @@ from locust.env import Environment  # noqa: E402
 from lab.codec import from_json  # noqa: E402
 from lab.loadgen.drive import Drive  # noqa: E402
 from lab.loadgen.recorder import Recorder, save  # noqa: E402
-from lab.loadgen.sharing import share_of  # noqa: E402
-from lab.loadgen.users import LabUser, LoadState  # noqa: E402
+from lab.loadgen.sharing import members, share_of  # noqa: E402
+from lab.loadgen.state import LoadState  # noqa: E402
+from lab.loadgen.users import LabUser  # noqa: E402
 from lab.model import Condition  # noqa: E402
 
 PROGRESS_S = 0.5
 JITTER_LATE_S = 0.005  # analysis.gates: jitter_p99_s
-
-
-def say(**message: Any) -> None:
-    """One line to the orchestrator."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+say = LINES.say
 
 
 def load_user(scenario: Path, name: str) -> type[LabUser]:
@@ -100,22 +101,24 @@ class Watch:
 
 
 class Orders:
-    """What the orchestrator says after the job: the instant of the start; and that it is gone, whereupon this process leaves."""
+    """What the orchestrator says after the job: the instant of the start, or to stop; and that it is gone: this process leaves then."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
         self._start: AsyncResult[int] = AsyncResult()
-        self._text = b""
+        self._stop = stop
         self.greenlet = gevent.spawn(self._listen)
 
     def _listen(self) -> None:
         while True:
-            gevent.socket.wait_read(0)
-            read = os.read(0, 4096)
-            if not read:
+            while (order := LINES.next()) is not None:
+                if "start_ns" in order:
+                    self._start.set(int(order["start_ns"]))
+                if order.get("stop"):
+                    self._stop()
+                    self._start.set(time.monotonic_ns())
+            gevent.socket.wait_read(LINES.read_fd)
+            if not LINES.read():
                 os._exit(1)
-            self._text += read
-            if not self._start.ready() and b"\n" in self._text:
-                self._start.set(int(json.loads(self._text.partition(b"\n")[0])["start_ns"]))
 
     def ready(self) -> int:
         """Say that everybody stands at the line; the instant at which to start."""
@@ -141,19 +144,26 @@ def _progress(state: LoadState, drive: Drive) -> None:
         )
 
 
-def run(job: dict[str, Any]) -> int:
-    """Do one job.  Returns the exit code."""
+def state_of(job: dict[str, Any]) -> LoadState:
+    """What the job says, with this process's part of the load."""
     condition = from_json(Condition, json.dumps(job["condition"]), "the job")
     process, processes = job["process"], job["processes"]
-    condition = replace(condition, load=share_of(condition.load, process, processes))
+    before = [members(share_of(condition.load, one, processes)) % condition.workers for one in range(process)]
+    return LoadState(
+        replace(condition, load=share_of(condition.load, process, processes)), job["variant"], job["url"], job["seed"], Recorder(),
+        process, processes, job.get("own_path", "/"), sum(before) if processes > 1 else None,
+    )  # fmt: skip
+
+
+def run(job: dict[str, Any]) -> int:
+    """Do one job.  Returns the exit code."""
+    state = state_of(job)
     kind = load_user(Path(job["scenario"]), job["user"])
-    state = LoadState(condition, job["variant"], job["url"], job["seed"], Recorder(), process, processes)
     kind.state = state
     environment = Environment(user_classes=[kind], host=job["url"], catch_exceptions=False)
-    runner = environment.create_local_runner()
-    drive = Drive(kind, state, runner)
+    drive = Drive(kind, state, environment.create_local_runner())
     watch = Watch()
-    orders = Orders()
+    orders = Orders(drive.stop)
     helpers: list[Any] = [gevent.spawn(_progress, state, drive), orders.greenlet]
     gevent.signal_handler(signal.SIGTERM, drive.stop)
     gevent.signal_handler(signal.SIGINT, drive.stop)
@@ -169,34 +179,45 @@ def run(job: dict[str, Any]) -> int:
     try:
         drive.run(ready)
     except Exception as problem:
-        last = traceback.extract_tb(problem.__traceback__)[-1]
-        error = f"{type(problem).__name__}: {problem} ({Path(last.filename).name} line {last.lineno})"
-        traceback.print_exc()
+        error = _told(problem, job["scenario"])
+        traceback.print_exception(problem)
     watch.stop()
     gevent.killall(helpers)
-    out = Path(job["out"])
-    save(out / "samples.npy", state.recorder.matrix())
+    _leave(Path(job["out"]), drive, watch, error)
+    say(state="done", error=error)
+    return 1 if error else 0
+
+
+def _told(problem: Exception, scenario: str) -> str:
+    """An error in one line, with the line of the scenario (or else the last one) that it comes from."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    where = next((frame for frame in reversed(frames) if frame.filename == scenario), frames[-1] if frames else None)
+    place = f" ({Path(where.filename).name} line {where.lineno})" if where else ""
+    return f"{type(problem).__name__}: {problem}{place}"
+
+
+def _leave(out: Path, drive: Drive, watch: Watch, error: str) -> None:
+    """Write what was measured."""
+    recorder, counts = drive.state.recorder, drive.counts()
+    save(out / "samples.npy", recorder.matrix())
     generator = {
-        "planned": drive.planned, "sent": drive.sent, "reconnects": drive.reconnects,
-        "cpu_windows": watch.windows, **watch.seen(), "in_flight_s": state.in_flight_ns / 1e9,
-        "trace_hash": drive.trace_hash, "processes": processes,
+        **counts, "cpu_windows": watch.windows, **watch.seen(), "trace_hash": drive.trace.hash,
+        "processes": drive.state.processes,
     }  # fmt: skip
     result = {
-        "started_ns": drive.started_ns, "ended_ns": drive.ended_ns, "request_names": state.recorder.names.all,
-        "counts": state.recorder.counts, "maxima": state.recorder.maxima, "generator": generator, "error": error,
+        "started_ns": drive.started_ns, "ended_ns": drive.ended_ns, "request_names": recorder.names.all,
+        "counts": recorder.counts, "maxima": recorder.maxima, "generator": generator, "error": error,
     }  # fmt: skip
     (out / "load.json").write_text(json.dumps(result))
-    say(state="done")
-    return 1 if error else 0
 
 
 def main() -> None:
     """Entry point."""
     say(state="imported")
-    line = sys.stdin.readline()
-    if not line:
-        sys.exit(1)
-    code = run(json.loads(line))
+    while (job := LINES.next()) is None:
+        if not LINES.read():
+            sys.exit(1)
+    code = run(job)
     sys.stdout.flush()
     os._exit(code)  # locust and gevent keep threads; everything is written by now
 

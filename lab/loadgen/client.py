@@ -82,6 +82,7 @@ class Connection:
         self._expired = False  # the request in flight ran out of time
         self._broken = False  # the connection serves no further request
         self.deadline_ns = 0
+        self.broken_off_ns = 0  # when the exchange began to send that a kill has ended; 0 while it was connecting
         self.reconnects = 0
         self.unsolicited = 0
         self.resent = 0
@@ -185,6 +186,7 @@ class Connection:
         except (OSError, BadReply) as error:
             return self._failed(request, sent_ns, first_ns, error)
         except BaseException:  # a greenlet that is killed: the late answer must not meet the next request
+            self.broken_off_ns = sent_ns
             self._let_go()
             raise
 

@@ -1,99 +1,71 @@
-"""Drives Locust users through a load shape.  The users are spawned by Locust's runner; what they do next is decided here."""
+"""Drives Locust users through a load shape.  The users are made by the crew; what they do next is decided here."""
 
-import contextlib
-import ctypes
-import os
-import sys
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import gevent
+import numpy as np
+from gevent import GreenletExit
 from gevent.event import Event
-from gevent.socket import wait_read
 
 from lab.loadgen.client import CENSORED
-from lab.loadgen.schedule import Trace, trace_of
-from lab.loadgen.users import LabUser, LoadState
+from lab.loadgen.crew import Crew
+from lab.loadgen.desk import Desk, Round
+from lab.loadgen.schedule import NS_PER_S, Trace, trace_of, warmup_seed
+from lab.loadgen.sharing import members
+from lab.loadgen.spread import Spread, by_turns
+from lab.loadgen.state import LoadState
+from lab.loadgen.timer import Timer, monotonic_ns
+from lab.loadgen.users import LabUser
+from lab.loadgen.warmup import Warmup
 from lab.model import Burst, ClosedLoad, Journey, OpenLoad, StagedLoad
 
-NS = 1_000_000_000
 TIMEOUT_CHECK_S = 0.25
-CLOCK_MONOTONIC = 1
-TFD_TIMER_ABSTIME = 1
-TFD_NONBLOCK = 0o4000
-monotonic_ns = time.monotonic_ns
-
-
-class _ITimerSpec(ctypes.Structure):
-    _fields_ = (
-        ("interval_s", ctypes.c_long),
-        ("interval_ns", ctypes.c_long),
-        ("s", ctypes.c_long),
-        ("ns", ctypes.c_long),
-    )
-
-
-class Timer:
-    """Waits until an instant of CLOCK_MONOTONIC: by a timerfd that the hub watches (Linux), else by sleeping.  Never a spin.
-
-    Sleeping on the hub is 1 ms coarse; a timerfd is late by less than 0.1 ms at the median (method.md section 1).
-    """
-
-    def __init__(self) -> None:
-        self._fd = -1
-        if sys.platform == "linux":
-            self._libc = ctypes.CDLL(None, use_errno=True)
-            self._fd = self._libc.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK)
-
-    def wait_until(self, at_ns: int) -> None:
-        """Return at ``at_ns`` or as soon after it as the hub allows."""
-        if self._fd < 0:
-            left = (at_ns - monotonic_ns()) / NS
-            gevent.sleep(max(0.0, left))
-            return
-        if at_ns <= monotonic_ns():
-            return
-        spec = _ITimerSpec(0, 0, at_ns // NS, at_ns % NS)
-        self._libc.timerfd_settime(self._fd, TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
-        wait_read(self._fd)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._fd, 8)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+KILL_S = 1.0
+NO_TRACE = Trace((), (), 0.0, "")
 
 
 class Drive:
-    """One load from its first to its last request."""
+    """One load from its first to its last request.
+
+    ``planned`` requests are the arrivals that were due and whatever else users began.  Each becomes ``sent`` or ``never_sent``, and
+    one row; all are counted apart from the rows.
+    """
 
     def __init__(self, kind: type[LabUser], state: LoadState, runner: Any) -> None:
-        self.kind = kind
         self.state = state
-        self.runner = runner
         self.started_ns = self.ended_ns = 0
-        self.planned = self.sent = 0
-        self.trace_hash = ""
-        self._released = Event()
+        self.trace = NO_TRACE
+        self.warmup = Warmup(state)
+        self.spread: Spread | None = None
+        self.crew = Crew(kind, state, runner, self._failed)
+        self._load = state.condition.load
+        self._arrivals = self._never_begun = 0
         self._problem: Exception | None = None
-        self._users: list[LabUser] = []
-        self._trace = Trace((), (), 0.0, "")
         self._over = Event()
         self._stopping = False
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""
-        return (monotonic_ns() - self.started_ns) / NS if self.started_ns else 0.0
+        return (monotonic_ns() - self.started_ns) / NS_PER_S if self.started_ns else 0.0
 
-    @property
-    def reconnects(self) -> int:
-        """Reopened connections of all users."""
-        return sum(user.reconnects for user in self._users)
+    def counts(self) -> dict[str, Any]:
+        """What became of requests and connections, in the words of ``GeneratorSeen``."""
+        state, connections = self.state, [user.connection for user in self.crew.everybody]
+        return {
+            "planned": self._arrivals + state.begun - state.taken - state.skipped, "sent": state.sent,
+            "never_sent": state.unsent + self._never_begun, "rows": len(state.recorder), "in_flight_s": state.in_flight_ns / 1e9,
+            **{name: sum(getattr(one, name) for one in connections) for name in ("reconnects", "unsolicited", "resent")},
+            "connections_peak": self.crew.peak, "connections_short": state.connections_short,
+            "connection_problem": state.connection_problem,
+            "spread": Counter(self.spread.pids) if self.spread else {},
+            "spread_over": state.condition.workers if self.spread else 0,
+            "warmup_s": self.warmup.took_s, "warmup_extensions": self.warmup.extensions, "steady": self.warmup.steady,
+        }  # fmt: skip
 
     def stop(self) -> None:
         """End early; what was measured is kept."""
@@ -101,213 +73,233 @@ class Drive:
         self.state.running = False
         self._over.set()
 
-    def _count_users(self) -> int:
-        load = self.state.condition.load
-        if isinstance(load, ClosedLoad | Journey):
-            return load.users
-        return load.requests if isinstance(load, Burst) else load.connections
+    def _failed(self, problem: Exception) -> None:
+        self._problem = self._problem or problem
+        self.stop()
 
     def run(self, ready: Callable[[], int]) -> None:
-        """Spawn the users through Locust, release them, wait for the end and drain.  Raises what a user class raises.
+        """Make the users, release them, wait for the end and drain.  Raises what a user class raises.
 
         ``ready`` is called when everybody stands at the line; it returns the instant (CLOCK_MONOTONIC ns) at which the load starts,
         the same one in every process.
         """
-        load = self.state.condition.load
-        body = {
-            ClosedLoad: self._closed, Journey: self._journey, Burst: self._burst, OpenLoad: self._open, StagedLoad: self._open,
-        }[type(load)]  # fmt: skip
-        if isinstance(load, OpenLoad | StagedLoad):
-            self._trace = self._planned_trace(load)
-        self._spawn(self._count_users())
         watchdog = gevent.spawn(self._watch_timeouts)
-        self.started_ns = ready()
         try:
-            timer = Timer()
-            timer.wait_until(self.started_ns)
-            timer.close()
-            body()
+            self._prepare()
+            if self._problem is None:
+                self._perform(ready)
         finally:
             if not self.ended_ns:
                 self.ended_ns = monotonic_ns()
             self.state.running = False
-            self.sent = self.sent or len(self.state.recorder)
-            self.planned = self.planned or self.sent
             watchdog.kill()
-            self.runner.quit()
+            with self._nothing_new():
+                self.crew.dismiss()
         if self._problem is not None:
             raise self._problem
+
+    def _prepare(self) -> None:
+        load, state = self._load, self.state
+        if isinstance(load, OpenLoad | StagedLoad):  # before the start: a long trace takes a while
+            self.trace = trace_of(load, state.condition.duration_s, state.seed).share(state.process, state.processes)
+            self._warm_trace = self._trace_of_warmup(load)
+        self.crew.spawn(members(load))
+        if load.spread and self._problem is None:
+            self.spread = Spread(self.crew.users, state.condition.workers, state.own_path, state.spread_first)
+            self.spread.deal()
+
+    def _perform(self, ready: Callable[[], int]) -> None:
+        body = {
+            ClosedLoad: self._closed, Journey: self._journey, Burst: self._burst, OpenLoad: self._open, StagedLoad: self._open,
+        }[type(self._load)]  # fmt: skip
+        self.started_ns = ready()
+        self.warmup.begin(self.started_ns)
+        timer = Timer()
+        timer.wait_until(self.started_ns)
+        try:
+            body(timer)
+        finally:
+            timer.close()
 
     def _watch_timeouts(self) -> None:
         while True:
             gevent.sleep(TIMEOUT_CHECK_S)
             now_ns = monotonic_ns()
-            for user in self._users:
+            for user in self.crew.everybody:
                 user.expire(now_ns)
 
-    def _spawn(self, count: int) -> None:
-        drive = self
+    # ---- users at work, and their end
 
-        def run(user: LabUser) -> None:
-            """What Locust runs as the user's greenlet: hand it to the drive and live until the load is over."""
-            user._state = "running"
-            user.connect()
-            drive._users.append(user)
-            user.on_start()
-            drive._ready()
-            drive._released.wait()
-
-        self._all_ready = Event()
-        self._expected = count
-        self.kind.run = run
-        # spawn_rate: all at once; Locust's own ramp would be another load shape
-        self.runner.start(count, spawn_rate=max(count, 1))
-        if not self._all_ready.wait(timeout=30):
-            raise RuntimeError(f"only {len(self._users)} of {count} users could start within 30 s")
-        self._users.sort(key=lambda user: user.number)
-
-    def _ready(self) -> None:
-        if len(self._users) >= self._expected:
-            self._all_ready.set()
-
-    def _each(self, what: Callable[[LabUser], None]) -> list[Any]:
-        def guarded(user: LabUser) -> None:
+    def _start(self, what: Callable[[LabUser], None], user: LabUser) -> Any:
+        def guarded() -> None:
             try:
                 what(user)
             except Exception as problem:
-                self._problem = self._problem or problem
-                self.stop()
+                self._failed(problem)
 
-        return [gevent.spawn(guarded, user) for user in self._users]
+        return gevent.spawn(guarded)
+
+    def _each(self, what: Callable[[LabUser], None]) -> list[Any]:
+        return [self._start(what, user) for user in self.crew.users]
+
+    @contextmanager
+    def _nothing_new(self) -> Iterator[None]:
+        """Users who are being stopped send nothing more, whatever their ``finally`` says."""
+
+        def refuse(*_: Any, **__: Any) -> NoReturn:
+            raise GreenletExit
+
+        request = LabUser.request
+        LabUser.request = refuse  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            LabUser.request = request  # type: ignore[method-assign]
+
+    def _stop_those(self, greenlets: list[Any]) -> list[Any]:
+        """End them; a request that is under way is recorded as unanswered.  Returns those that did not end."""
+        with self._nothing_new():
+            gevent.killall(greenlets, timeout=KILL_S)
+        return [one for one in greenlets if not one.dead]
 
     def _drain(self, greenlets: list[Any]) -> None:
         gevent.joinall(greenlets, timeout=self.state.condition.drain_s)
-        left = [one for one in greenlets if not one.dead]
-        gevent.killall(left, timeout=1)
+        self._stop_those(greenlets)
+
+    def _wait_until(self, at_ns: int) -> None:
+        self._over.wait(timeout=max(0.0, (at_ns - monotonic_ns()) / NS_PER_S))
+
+    def _until_done(self, greenlets: list[Any]) -> None:
+        while not all(one.dead for one in greenlets) and not self._over.is_set():
+            gevent.joinall(greenlets, timeout=0.5)
+
+    def _record_never_begun(self, planned_ns: int, dispatched_ns: int) -> None:
+        names = self.state.recorder.names
+        name = names.id_of(names.all[0] if names.all else "request")
+        self.state.recorder.add((planned_ns, dispatched_ns, 0, 0, monotonic_ns(), 0, 0, name, -1, 0, CENSORED, 0))
+        self._never_begun += 1
+
+    def _record_interrupted(self) -> None:
+        """Arrivals that a user had been given and was stopped before it sent anything."""
+        for user in self.crew.users:
+            if user.planned_ns:
+                self._record_never_begun(user.planned_ns, user.dispatched_ns)
+                user.planned_ns = 0
 
     # ---- shapes
 
-    def _closed(self) -> None:
-        load, state = self.state.condition.load, self.state
+    def _closed(self, timer: Timer) -> None:
+        load, state = self._load, self.state
         assert isinstance(load, ClosedLoad)
+        warms_up = state.warming = self.warmup.length_ns > 0
 
         def loop(user: LabUser) -> None:
+            while state.warming and state.running:
+                turn(user)
+            if warms_up:
+                user.forget_draws()
             while state.take():
-                user.run_task()
-                if load.think_s:
-                    gevent.sleep(load.think_s)
+                turn(user)
 
+        def act_and_think(user: LabUser) -> None:
+            user.run_task()
+            gevent.sleep(load.think_s)
+
+        turn = act_and_think if load.think_s else LabUser.run_task
         greenlets = self._each(loop)
         if load.requests is None:
-            self._over.wait(timeout=self.state.condition.warmup_s + self.state.condition.duration_s)
+            self._warm_up(self._wait_until, np.empty(0, np.int64))
+            state.warming = False
+            self._wait_until(self.warmup.end_ns + round(state.condition.duration_s * NS_PER_S))
             state.running = False
             self.ended_ns = monotonic_ns()
-            self._drain(greenlets)
         else:
-            while not all(one.dead for one in greenlets) and not self._over.is_set():
-                gevent.joinall(greenlets, timeout=0.5)
-            self._drain(greenlets)
-            self.ended_ns = monotonic_ns()
+            self._until_done(greenlets)
+        self._drain(greenlets)
+        self.ended_ns = self.ended_ns or monotonic_ns()
 
-    def _journey(self) -> None:
+    def _journey(self, timer: Timer) -> None:
         greenlets = self._each(lambda user: user.journey())
-        while not all(one.dead for one in greenlets) and not self._over.is_set():
-            gevent.joinall(greenlets, timeout=0.5)
-        gevent.killall([one for one in greenlets if not one.dead], timeout=1)
+        self._until_done(greenlets)
+        self._stop_those(greenlets)
 
-    def _burst(self) -> None:
-        load = self.state.condition.load
+    def _burst(self, timer: Timer) -> None:
+        load = self._load
         assert isinstance(load, Burst)
-        timer = Timer()
         for k in range(load.repeats):
-            timer.wait_until(self.started_ns + round(k * load.every_s * NS))
+            timer.wait_until(self.started_ns + round(k * load.every_s * NS_PER_S))
+            if not self._stopping:
+                self._start(lambda user, k=k: user.before_burst(k), self.crew.users[0]).join()  # type: ignore[misc]
             if self._stopping:
                 break
-            self._guard(lambda k=k: self._users[0].before_burst(k))  # type: ignore[misc]
-            for user in self._users:
-                user.connect()
-            gate, at = Event(), [0]
+            if self.spread:
+                self.spread.deal()
+            gevent.joinall([gevent.spawn(user.connect) for user in self.crew.users])
+            self._release(k, load)
 
-            def one(user: LabUser, gate: Event = gate, at: list[int] = at, k: int = k) -> None:
-                gate.wait()
-                user.arrival = k * load.requests + user.number
-                user.planned_ns = user.dispatched_ns = at[0]
-                user.run_task()
+    def _release(self, k: int, load: Burst) -> None:
+        gate, at = Event(), [0]
 
-            greenlets = self._each(one)
-            gevent.sleep(0)  # every user stands at the gate
-            at[0] = monotonic_ns()
-            gate.set()
-            self.planned += len(greenlets)
-            gevent.joinall(greenlets, timeout=load.every_s + self.state.condition.drain_s)
-            gevent.killall([g for g in greenlets if not g.dead], timeout=1)
-        timer.close()
+        def one(user: LabUser) -> None:
+            gate.wait()
+            user.arrival, user.planned_ns, user.dispatched_ns = k * load.requests + user.number, at[0], at[0]
+            user.run_task()
+            if user.planned_ns:
+                self.state.skip(user)
 
-    def _guard(self, what: Callable[[], None]) -> None:
-        try:
-            what()
-        except Exception as problem:
-            self._problem = self._problem or problem
-            self.stop()
+        greenlets = self._each(one)
+        gevent.sleep(0)  # every user stands at the gate
+        self._arrivals += len(greenlets)
+        at[0] = monotonic_ns()
+        gate.set()
+        gevent.joinall(greenlets, timeout=load.every_s + self.state.condition.drain_s)
+        stubborn = self._stop_those(greenlets)
+        self._record_interrupted()
+        if stubborn:  # it would go on in the middle of the next burst
+            self._failed(RuntimeError(f"{len(stubborn)} users did not stop after burst {k}: they catch GreenletExit"))
 
-    def _planned_trace(self, load: OpenLoad | StagedLoad) -> Trace:
-        """This process's share of the arrivals, made before the start: a long trace takes a while."""
-        condition, state = self.state.condition, self.state
-        total_s = condition.warmup_s + (condition.duration_s if isinstance(load, OpenLoad) else 0.0)
-        trace = trace_of(load, total_s, state.seed).share(state.process, state.processes)
-        self.trace_hash = trace.hash
-        self.planned = len(trace)
-        return trace
-
-    def _open(self) -> None:
-        condition, state = self.state.condition, self.state
-        load = condition.load
-        assert isinstance(load, OpenLoad | StagedLoad)
-        trace = self._trace
-        free: deque[LabUser] = deque(self._users)
-        waiting: deque[tuple[int, int, int]] = deque()
-        wake = {id(user): Event() for user in self._users}
-        given: dict[int, tuple[int, int, int]] = {}
-        flying: dict[int, tuple[int, int, int]] = {}
-
-        def serve(user: LabUser) -> None:
-            event = wake[id(user)]
-            while True:
-                event.wait()
-                event.clear()
-                job: tuple[int, int, int] | None = given.pop(id(user))
-                while job is not None:
-                    flying[id(user)] = job
-                    user.arrival, user.planned_ns, user.dispatched_ns = job
-                    user.run_task()
-                    del flying[id(user)]
-                    job = waiting.popleft() if waiting else None
-                free.append(user)
-
-        greenlets = self._each(serve)
+    def _open(self, timer: Timer) -> None:
+        state = self.state
+        desk = Desk(self.crew, state, self._start, in_turn=self.spread is not None)
+        users = by_turns(self.crew.users, self.spread.pids) if self.spread else self.crew.users
+        for user in users:
+            desk.welcome(user)
         gevent.sleep(0)
-        timer = Timer()
-        begin = self.started_ns
-        for index, offset in zip(trace.indices, trace.offsets_ns, strict=True):
-            timer.wait_until(begin + offset)
-            if self._stopping:
-                break
-            job = (index, begin + offset, monotonic_ns())
-            if free:
-                user = free.pop()  # the connection used last is the warmest
-                given[id(user)] = job
-                wake[id(user)].set()
-            else:
-                waiting.append(job)
-        timer.wait_until(begin + round(trace.duration_s * NS))
-        timer.close()
+        warm, stopping = self._warm_trace, lambda: self._stopping
+        rounds = [Round(desk, warm.offsets_ns, [-2 - index for index in warm.indices], self.started_ns)]
+        planned_ns = self.started_ns + np.asarray(warm.offsets_ns, dtype=np.int64)
+        self._warm_up(lambda at_ns: rounds[0].until(at_ns, timer, stopping), planned_ns)
+        begin_ns = self.warmup.end_ns
+        rounds.append(Round(desk, self.trace.offsets_ns, self.trace.indices, begin_ns))
+        rounds[1].until(begin_ns + round(self.trace.duration_s * NS_PER_S), timer, stopping)
         self.ended_ns = monotonic_ns()
-        deadline = time.monotonic() + condition.drain_s
-        while (flying or given or waiting) and time.monotonic() < deadline and not self._stopping:
+        self._arrivals = sum(one.handed for one in rounds)
+        deadline = time.monotonic() + state.condition.drain_s
+        while desk.busy and time.monotonic() < deadline and not self._stopping:
             gevent.sleep(0.01)
-        self.sent = len(state.recorder) + len(flying)
-        end = monotonic_ns()
-        gevent.killall(greenlets, timeout=1)
-        name = state.recorder.names.id_of(state.recorder.names.all[0] if state.recorder.names.all else "request")
-        for _, planned_ns, dispatched_ns in [*given.values(), *waiting]:  # the flying ones recorded themselves
-            state.recorder.add((planned_ns, dispatched_ns, 0, 0, end, 0, 0, name, -1, 0, CENSORED, 0))
+        self._stop_those(desk.greenlets)
+        self._record_interrupted()
+        for _, planned, dispatched in desk.waiting:
+            self._record_never_begun(planned, dispatched)
+
+    # ---- warming up
+
+    def _trace_of_warmup(self, load: OpenLoad | StagedLoad) -> Trace:
+        """Arrivals for as long as the warm-up may take, at the rate of the start, from a seed of their own."""
+        rate = load.rate_per_s if isinstance(load, OpenLoad) else load.stages[0].rate_per_s
+        if not self.warmup.length_ns or not rate:
+            return NO_TRACE
+        shape = OpenLoad(rate, load.arrivals)
+        trace = trace_of(shape, self.warmup.longest_s, warmup_seed(self.state.seed))
+        return trace.share(self.state.process, self.state.processes)
+
+    def _warm_up(self, until: Callable[[int], None], planned_ns: Any) -> None:
+        """Let the load run until it is steady.  What the user class counted so far counts no more."""
+        if not self.warmup.length_ns:
+            return
+        while not self._stopping:
+            until(self.warmup.look_ns)
+            if self.warmup.over(planned_ns):
+                break
+        until(self.warmup.end_ns)
+        self.state.recorder.forget_counts()

@@ -12,6 +12,7 @@ from lab.model import SAMPLE_COLUMNS
 COLUMNS = len(SAMPLE_COLUMNS)
 NAME_COLUMN = SAMPLE_COLUMNS.index("name_id")
 PLANNED_COLUMN = SAMPLE_COLUMNS.index("planned_ns")
+SENT_COLUMN = SAMPLE_COLUMNS.index("sent_ns")
 DONE_COLUMN = SAMPLE_COLUMNS.index("done_ns")
 OUTCOME_COLUMN = SAMPLE_COLUMNS.index("outcome")
 
@@ -65,6 +66,11 @@ class Recorder:
     def observe_max(self, name: str, value: float) -> None:
         """Keep the largest value seen; of several processes the largest counts."""
         self.maxima[name] = max(value, self.maxima.get(name, value))
+
+    def forget_counts(self) -> None:
+        """Begin counting afresh: a count goes back to 0 and stays known, of maxima nothing is left."""
+        self.counts = dict.fromkeys(self.counts, 0.0)
+        self.maxima.clear()
 
     @property
     def observed(self) -> dict[str, float]:

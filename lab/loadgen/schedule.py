@@ -96,8 +96,18 @@ def hash_of(offsets_ns: Sequence[int]) -> str:
 
 
 def seed_for(seed: int, index: int) -> int:
-    """The seed of one user's or one arrival's random numbers: the same in both arms of a pair, another for each index."""
+    """The seed of one user's own random numbers: the same in both arms of a pair, another for each user."""
     return (seed << 40) ^ (index + 1)
+
+
+def arrival_seed(seed: int, arrival: int) -> int:
+    """The seed of one arrival's random numbers: the same in both arms of a pair, whichever connection carries it."""
+    return (seed << 41) + (1 << 40) + arrival
+
+
+def warmup_seed(seed: int) -> int:
+    """The seed of a warm-up's own arrivals: the measured ones are the same however long it takes."""
+    return seed + (1 << 70)  # beyond every seed of a trial
 
 
 def _check(stages: Sequence[Stage]) -> None:

@@ -9,8 +9,14 @@ def processes_for(load: Load, wanted: int) -> int:
     """How many processes may carry a load: at most one a user or connection, and one for a burst, whose instant is one clock's."""
     if isinstance(load, Burst):
         return 1
-    members = load.users if isinstance(load, ClosedLoad | Journey) else load.connections
-    return max(1, min(wanted, members))
+    return max(1, min(wanted, members(load)))
+
+
+def members(load: Load) -> int:
+    """How many users a load has from the start, each with a connection."""
+    if isinstance(load, ClosedLoad | Journey):
+        return load.users
+    return load.requests if isinstance(load, Burst) else load.connections
 
 
 def part_of(total: int, process: int, processes: int) -> int:

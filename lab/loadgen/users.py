@@ -9,25 +9,27 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
-from gevent import GreenletExit
+from gevent import Timeout
 from locust import User
 
-from lab.loadgen.client import CENSORED, REFUSED, Connection, Exchange
-from lab.loadgen.framing import build_request, encode_json
-from lab.loadgen.recorder import Recorder
-from lab.loadgen.schedule import seed_for
+from lab.loadgen.client import CENSORED, HTTP_ERROR, OK, REFUSED, TIMEOUT, Connection, Exchange
+from lab.loadgen.schedule import arrival_seed, seed_for
+from lab.loadgen.state import LoadState
+from lab.loadgen.wire import build_request, check_url, encode_json
 from lab.model import OUTCOMES, Burst, ClosedLoad, Condition, Journey, Scenario
 
 monotonic_ns = time.monotonic_ns
+new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it
+
+OWN_HEADERS = {"x-lab-own": "1"}
+"""What the lab asks for itself: the wrapper counts it apart from the load."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer.  ``status`` is 0 and ``error`` one of ``OUTCOMES`` where there was none."""
 
     status: int
@@ -50,42 +52,12 @@ class Reply:
         return json_module.loads(self.body)
 
 
-class LoadState:
-    """What the users of one process share: the recorder, the condition with the process's part of the load, the requests still to send."""
-
-    def __init__(
-        self, condition: Condition, variant: str, url: str, seed: int, recorder: Recorder, process: int = 0, processes: int = 1
-    ) -> None:  # fmt: skip
-        self.condition = condition
-        self.variant = variant
-        self.url = url
-        self.seed = seed
-        self.recorder = recorder
-        self.in_flight = 0
-        self.in_flight_ns = 0  # time in flight of all requests: ends less beginnings, apart from the rows (gate G5 compares)
-        self.reconnects = 0
-        self.process, self.processes = process, processes
-        self.number = process  # users are dealt round: the numbers of all processes are those of one
-        load = condition.load
-        self.left = load.requests if isinstance(load, ClosedLoad) and load.requests is not None else None
-        self.reconnect = isinstance(load, ClosedLoad) and load.reconnect
-        self.running = True
-
-    def take(self) -> bool:
-        """Whether one more request may be sent; counts it."""
-        if self.left is None:
-            return self.running
-        if self.left <= 0 or not self.running:
-            return False
-        self.left -= 1
-        return True
-
-
 class LabUser(User):  # type: ignore[misc]
     """One user, one connection.
 
     ``params``, ``condition`` and ``variant`` say what is run, ``rng`` gives numbers that are the same in both arms of a pair,
-    ``number`` is the user's index, ``arrival`` the index of the planned request (-1 where nothing is planned).
+    ``number`` is the user's index, ``arrival`` the index of the planned request (-1 where nothing is planned, below it in a warm-up).
+    Where requests are planned any user may carry any arrival: what it asks for may depend on ``rng`` and ``arrival``, not on the user.
     """
 
     abstract = True
@@ -101,10 +73,15 @@ class LabUser(User):  # type: ignore[misc]
         self.number = 0
         if state:
             self.number, state.number = state.number, state.number + state.processes
-        self.rng = random.Random(seed_for(state.seed if state else 0, self.number))
         self.arrival = -1
         self.planned_ns = self.dispatched_ns = 0
-        parts = urlsplit(state.url if state else str(environment.host or self.host))
+        self._seed = state.seed if state else 0
+        self._rng: random.Random | None = None
+        self._drawn_for = -1
+        url = state.url if state else str(environment.host or self.host)
+        if state is None:
+            check_url(url)
+        parts = urlsplit(url)
         self._host = parts.netloc
         self._connection = Connection(
             parts.hostname or "127.0.0.1", parts.port or 80, self.timeout_s, cooperative=state is not None
@@ -113,43 +90,74 @@ class LabUser(User):  # type: ignore[misc]
 
     # ---- what scenarios call
 
+    @property
+    def rng(self) -> random.Random:
+        """Random numbers of the arrival where requests are planned, else the user's own.  Seeded when first used: seeding costs 5 us."""
+        arrival, rng = self.arrival, self._rng
+        if rng is None or arrival != self._drawn_for:
+            seed = seed_for(self._seed, self.number) if arrival == -1 else arrival_seed(self._seed, arrival)
+            rng, self._drawn_for = random.Random(seed), arrival
+            self._rng = rng
+        return rng
+
     def request(
         self, method: str, path: str, *, name: str | None = None, level: int = -1, json: Any = None,
-        headers: Mapping[str, str] | None = None, body: bytes | None = None,
+        headers: Mapping[str, str] | None = None, body: bytes | None = None, expect: Collection[int] | None = None,
     ) -> Reply:  # fmt: skip
-        """Send a request and wait for the answer.  Never raises for the network: see ``Reply.error``."""
+        """Send a request and wait for the answer.  Never raises for the network: see ``Reply.error``.
+
+        ``expect`` are the statuses that count as a success (None: 200 to 299); any other answer is an ``http_error``.
+        """
         state = type(self).state
         wire = self._wire(method, path, json, headers, body)
         begin_ns = monotonic_ns()
-        planned_ns, dispatched_ns = self.planned_ns or begin_ns, self.dispatched_ns or begin_ns
-        self.planned_ns = self.dispatched_ns = 0  # a task may send more than the request that was planned
         if state is None:
             done = self._connection.exchange(wire, to_head=method == "HEAD")
-            self._report(method, name or path, begin_ns, done)
+            self._report(method, name or path, begin_ns, done, expect)
+            return _reply(done, begin_ns)
+        if state.reconnect:
+            self._connection.close()
+        name_id = state.recorder.names.id_of(name or f"{method} {path.partition('?')[0]}")
+        if self.planned_ns:  # a task may send more than the request that was planned
+            planned_ns, dispatched_ns, self.planned_ns = self.planned_ns, self.dispatched_ns, 0
+            state.taken += 1
         else:
-            if state.reconnect:
-                self._connection.close()
-            name_id = state.recorder.names.id_of(name or f"{method} {path.partition('?')[0]}")
-            state.in_flight += 1
-            state.in_flight_ns -= begin_ns
-            try:
-                done = self._connection.exchange(wire, to_head=method == "HEAD")
-            except GreenletExit:  # the load is over and this request is still unanswered: it counts as such
-                row = (planned_ns, dispatched_ns, begin_ns, 0, monotonic_ns(), 0, 0, name_id, level, 0, CENSORED, 0)
-                state.recorder.add(row)
-                state.in_flight_ns += row[4]
-                raise
-            finally:
-                state.in_flight -= 1
-            head = done.head
+            planned_ns = dispatched_ns = begin_ns
+        state.begun += 1
+        state.in_flight_ns -= begin_ns
+        try:
+            done = self._connection.exchange(wire, to_head=method == "HEAD")
+        except BaseException as problem:
+            self._broken_off(state, problem, begin_ns, (planned_ns, dispatched_ns, name_id, level))
+            raise
+        if done.sent_ns:
+            state.sent += 1
             state.in_flight_ns += done.done_ns
-            state.recorder.add((
-                planned_ns, dispatched_ns, done.sent_ns, done.first_byte_ns, done.done_ns, head.status,
-                len(done.body) + len(done.head_block), name_id,
-                level, head.pid, done.outcome, done.reused,
-            ))  # fmt: skip
-        error = "" if done.outcome <= 1 else OUTCOMES[done.outcome]
-        return Reply(done.head.status, done.body, done.head_block, error, (done.done_ns - begin_ns) / 1e9)
+        else:
+            state.not_sent(begin_ns, done.problem)
+        head, outcome = done.head, done.outcome
+        if expect is not None and outcome <= HTTP_ERROR:
+            outcome = OK if head.status in expect else HTTP_ERROR
+        state.recorder.add((
+            planned_ns, dispatched_ns, done.sent_ns, done.first_byte_ns, done.done_ns, head.status,
+            len(done.body) + len(done.head_block), name_id,
+            level, head.pid, outcome, done.reused,
+        ))  # fmt: skip
+        return _reply(done, begin_ns)
+
+    def _broken_off(
+        self, state: LoadState, problem: BaseException, begin_ns: int, row: tuple[int, int, int, int]
+    ) -> None:
+        """Record a request that is given up while it is under way: the load is over, or the user class has set itself a limit."""
+        planned_ns, dispatched_ns, name_id, level = row
+        sent_ns, now_ns = self._connection.broken_off_ns, monotonic_ns()
+        outcome = TIMEOUT if isinstance(problem, Timeout) else CENSORED
+        state.recorder.add((planned_ns, dispatched_ns, sent_ns, 0, now_ns, 0, 0, name_id, level, 0, outcome, 0))
+        if sent_ns:
+            state.sent += 1
+            state.in_flight_ns += now_ns
+        else:
+            state.not_sent(begin_ns, "")
 
     def get(self, path: str, **options: Any) -> Reply:
         """GET."""
@@ -194,13 +202,28 @@ class LabUser(User):  # type: ignore[misc]
 
     # ---- inside
 
-    def connect(self) -> bool:
-        """Open the connection ahead of a burst; False where nobody listens."""
+    def connect(self) -> OSError | None:
+        """Open the connection ahead of the load; the problem where that cannot be done, and the first request tries again."""
         try:
             self._connection.open()
-        except OSError:
-            return False
-        return True
+        except OSError as problem:
+            return problem
+        return None
+
+    def worker(self, path: str, *, anew: bool) -> int:
+        """The pid of the worker that this connection (or a new one) leads to, 0 where it is not known or does not stay open.
+
+        A request of the lab's own: it leaves no row.
+        """
+        if anew:
+            self._connection.close()
+        wire = build_request("GET", path, self._host, OWN_HEADERS)
+        head = self._connection.exchange(wire).head
+        return 0 if head.close else head.pid
+
+    def forget_draws(self) -> None:
+        """Begin the user's own random numbers afresh: those of the measured part do not depend on how long the warm-up took."""
+        self._rng = None
 
     def expire(self, now_ns: int) -> None:
         """End a request that has waited longer than ``timeout_s``."""
@@ -208,12 +231,12 @@ class LabUser(User):  # type: ignore[misc]
             self._connection.expire()
 
     @property
-    def reconnects(self) -> int:
-        """Connections that the server had closed while they were idle."""
-        return self._connection.reconnects
+    def connection(self) -> Connection:
+        """The user's connection, for its counters."""
+        return self._connection
 
     def run_task(self) -> None:
-        """One of the tasks, chosen by weight with the user's own random numbers."""
+        """One of the tasks, chosen by weight with ``rng``."""
         task = self.tasks[0] if len(self.tasks) == 1 else self.rng.choice(self.tasks)
         task(self)
 
@@ -232,9 +255,12 @@ class LabUser(User):  # type: ignore[misc]
             sent.setdefault("Content-Type", "application/json")
         return build_request(method, path, self._host, sent, body)
 
-    def _report(self, method: str, name: str, begin_ns: int, done: Exchange) -> None:
+    def _report(
+        self, method: str, name: str, begin_ns: int, done: Exchange, expect: Collection[int] | None
+    ) -> None:
         problem = None
-        if done.outcome:
+        judged = expect is not None and done.outcome <= HTTP_ERROR
+        if done.head.status not in (expect or ()) if judged else done.outcome:
             problem = RuntimeError(done.problem or f"status {done.head.status}")
         self.environment.events.request.fire(
             request_type=method, name=name, response_time=(done.done_ns - begin_ns) / 1e6, response_length=len(done.body),
@@ -242,6 +268,12 @@ class LabUser(User):  # type: ignore[misc]
         )  # fmt: skip
         if done.outcome == REFUSED:
             time.sleep(0.5)  # by hand, against a server that is not there: do not spin
+
+
+def _reply(done: Exchange, begin_ns: int) -> Reply:
+    error = "" if done.outcome <= HTTP_ERROR else OUTCOMES[done.outcome]
+    values = (done.head.status, done.body, done.head_block, error, (done.done_ns - begin_ns) / 1e9)
+    return new_tuple(Reply, values)
 
 
 def _condition_by_hand(kind: type[LabUser]) -> Condition:
