@@ -1,8 +1,11 @@
 """The command line of the lab: parse, call ``lab`` and ``analysis``, print, exit code."""
 
 import json
+import math
+import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +13,7 @@ import typer
 
 from lab.catalog import Catalog
 from lab.errors import LabError, UsageError
+from lab.redact import redacted
 from lab.terminal import complain, note, plain
 
 app = typer.Typer(
@@ -25,6 +29,7 @@ TOUR = (
 )  # fmt: skip
 EXIT_BROKEN = 70
 EXIT_INTERRUPTED = 130
+TRACEBACK = "LAB_TRACEBACK"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -39,8 +44,18 @@ DEFAULT_SEED = 20261123
 
 
 def out(document: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+    """One JSON document on standard output.  JSON has no infinity: a request that was never answered reads "never"."""
+    sys.stdout.write(json.dumps(_plain_json(document), indent=1, default=str, allow_nan=False) + "\n")
+
+
+def _plain_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "never" if value > 0 else "-never"
+    return value
 
 
 def say(text: str) -> None:
@@ -141,11 +156,21 @@ def _measure(request: Any, as_json: bool) -> None:
     if not as_json:
         # At once: the pictures of a run of everything take half a minute.
         say(finished.table)
-    page = draw_pages(session.folder)
+    broken, page = "", Path()
+    try:
+        page = draw_pages(session.folder)
+    except Exception as error:  # the verdicts are there: a picture that cannot be drawn does not take them away
+        broken = _told(error)
     if as_json:
         out(finished.document)
-    else:
+    elif not broken:
         say(f"Report: {page}")
+    if broken:
+        note(f"error: the pages could not be drawn: {broken}")
+        note(
+            f"       `bench.py report {session.folder.name}` draws them again; everything measured is in {session.folder.path}"
+        )
+        raise typer.Exit(EXIT_BROKEN)
     if session.interrupted:
         note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -160,9 +185,19 @@ def compare(
     topic: Topic = "",
     part: Part = 0,
     everything: Annotated[bool, typer.Option("--all", help="Every gotcha.")] = False,
-    workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
-    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn, granian; with commas.")] = "uvicorn",
-    loop: Annotated[str, typer.Option(help="uvloop, asyncio; with commas.")] = "uvloop",
+    workers: Annotated[
+        str,
+        typer.Option(help="Numbers of workers, with commas; 1,2,4 by default, with --packages the condition's own."),
+    ] = "",
+    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn, granian; with commas.")] = "",
+    loop: Annotated[str, typer.Option(help="uvloop, asyncio; with commas.")] = "",
+    packages: Annotated[
+        str,
+        typer.Option(
+            help="Versions that the target runs with, with commas: fastapi==0.117.1,fastapi==0.118.0. A plus or a semicolon puts "
+            "several packages into one: fastapi==0.117.1+starlette==0.48.0."
+        ),
+    ] = "",
     pairs: Pairs = None,
     seed: Seed = DEFAULT_SEED,
     services: Services = "embedded",
@@ -170,17 +205,21 @@ def compare(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Do more workers fix it?  The headline condition under a grid of servers, and one word for each gotcha."""
+    """Do more workers, or other versions, fix it?  The headline condition in a grid of them, interleaved, and one word for each."""
     from analysis.finish import finish_comparison
     from analysis.spoiled import spoiled
+    from lab.grid import parse_packages
     from lab.session import Request, configured_servers, measure
 
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
-    grid = configured_servers(_numbers(workers), _words(server), _words(loop))
+    pins = parse_packages(packages)
+    if not pins:
+        workers = workers or "1,2,4"
+    grid = configured_servers(_numbers(workers) if workers else [], _words(server), _words(loop))
     session = measure(
-        Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True), spoiled
-    )
+        Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True, packages=pins), spoiled
+    )  # fmt: skip
     finished = finish_comparison(session.folder)
     if as_json:
         out(finished.document)
@@ -228,22 +267,31 @@ def diff(
     run_b: Annotated[str, typer.Argument(help="The run after; the newest by default.")] = "",
     fail_on: Annotated[
         str,
-        typer.Option(help="verdict (one got worse), figure (one moved), environment; with commas. Exit code 1 then."),
+        typer.Option(
+            help="verdict (one got worse), figure (one moved beyond the spread between runs, over all rows), environment; with commas. "
+            "Exit code 1 then, and 2 where figures are asked for and these runs cannot tell."
+        ),
     ] = "",
     markdown: Annotated[Path | None, typer.Option(help="Write a comment for a pull request.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML for a CI server.")] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Compare two runs claim by claim: an upgrade, another machine, a fix."""
+    """Compare two runs claim by claim: an upgrade, another machine, a fix.
+
+    What varies needs three stored runs of one of the two: `run` the same with the same seed again. Versions are best compared inside
+    one run: `compare --packages`.
+    """
     from analysis import exports
     from analysis.diff import FAIL_ON, compare_runs, document
-    from lab.store import find_run, write_bytes
+    from lab.store import all_runs, find_run, write_bytes
 
     gate = _words(fail_on)
     if unknown := [one for one in gate if one not in FAIL_ON]:
         raise UsageError(f"--fail-on {unknown[0]}", f"Choose from {', '.join(FAIL_ON)}.")
-    found = compare_runs(find_run(results, run_a), find_run(results, run_b))
+    a, b = find_run(results, run_a), find_run(results, run_b)
+    folders = {results.resolve(), a.path.resolve().parent, b.path.resolve().parent}
+    found = compare_runs(a, b, [run for folder in sorted(folders) for run in all_runs(folder)])
     if markdown:
         write_bytes(markdown, exports.markdown(found, gate).encode())
     if junit:
@@ -252,7 +300,7 @@ def diff(
         out(document(found))
     else:
         say(exports.table(found))
-    raise typer.Exit(1 if found.fails(gate) else 0)
+    raise typer.Exit(found.exit_code(gate))
 
 
 @app.command()
@@ -373,13 +421,28 @@ def new(name: Annotated[str, typer.Argument(metavar="TOPIC/GOTCHA")], as_json: J
         say("\n".join([*made, f"Next: edit them, then `uv run bench.py run {name}`."]))
 
 
+def _clean(text: str) -> str:
+    """The text without passwords: those that the lab knows, and whatever stands in an address."""
+    from lab.environments import without_passwords
+
+    return without_passwords(redacted(text))
+
+
+def _told(error: BaseException) -> str:
+    """An error that nobody foresaw in one line, without passwords: what, and where in the lab."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if ".venv" not in frame.filename]
+    where = f" ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else ""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return _clean(text) + where
+
+
 def main() -> None:
-    """Run the command; every error that a user can cause is one line and a next step."""
+    """Run the command; every error is one line and a next step."""
     try:
         code = app(standalone_mode=False)
         sys.exit(code or 0)
     except LabError as error:
-        complain(error)
+        complain(type(error)(_clean(str(error)), _clean(error.hint)))
         sys.exit(error.exit_code)
     except typer.Exit as done:
         sys.exit(done.exit_code)
@@ -390,9 +453,16 @@ def main() -> None:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         complain(UsageError(text, "`bench.py --help` shows the commands, `bench.py COMMAND --help` its options."))
         sys.exit(64)
-    except Exception:  # a bug of the lab: the traceback is what its maintainers need
-        traceback.print_exc()
-        note("error: the lab itself broke; what was measured is kept")
+    except BrokenPipeError:  # `bench.py list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        note(f"error: the lab itself broke: {_told(error)}")
+        note(
+            f"       What was measured is kept (`bench.py verdict` judges it); {TRACEBACK}=1 shows the whole traceback."
+        )
+        if os.environ.get(TRACEBACK):
+            note(_clean(traceback.format_exc()))
         sys.exit(EXIT_BROKEN)
 
 

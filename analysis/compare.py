@@ -1,40 +1,59 @@
-"""Do more workers fix it?  One word per gotcha and server, from the grid that ``bench.py compare`` ran.
+"""Do more workers fix it, and does a version?  From the grid that ``bench.py compare`` ran: a gotcha's headline condition in every cell.
 
-The harm under a configuration is how much worse naive is than correct (a rate the other way round: fewer answers are worse; where
-correct reads 0, the naive value itself).  All configurations of a pair had the same arrivals, so the harm under the most workers over
-that under the fewest is a ratio of ratios, paired.
+The harm in a cell is how much worse naive is than correct (a rate the other way round: fewer answers are worse; where correct reads 0
+somewhere, the naive value itself).  All cells of a pair had the same arrivals, so the harm in one cell over that in another is a ratio
+of ratios, paired.  A word stands only where the whole interval stands for it, and never on a cell that a gate failed, that was
+overloaded, that lost a pair, or that has one pair alone: then the reason is given.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
 
 from analysis import statistics
+from analysis.alike import StoredRun
+from analysis.case import collect
+from analysis.doubting import most_overloaded
 from analysis.facts import TrialFacts
-from analysis.frames import RunLike
-from analysis.judge import collect
-from analysis.metrics import METRICS, unit_of
-from analysis.model import Estimate
+from analysis.gates import spoiled_by, spoiled_pairs
+from analysis.metrics import METRICS, family_of, unit_of
+from analysis.model import Estimate, GateResult
+from analysis.readings import fewest_left
 from analysis.verdicts import EQUIVALENCE
-from lab.grid import harm_of, metric_of, server_name
-from lab.model import Condition, GotchaPlan, MetricExpression
+from lab.grid import ARMS, cell_name, harm_of, metric_of, server_name
+from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
+from lab.store import RunFolder
 
-Word: TypeAlias = Literal["scales away", "postpones", "unaffected", "made worse", "unclear"]
-MEANINGS: dict[Word, str] = {
+Word: TypeAlias = Literal["gone", "smaller", "the same", "larger", "unclear", "not told"]
+WORKERS: dict[Word, str] = {
+    "gone": "scales away", "smaller": "postpones", "the same": "unaffected", "larger": "made worse", "unclear": "unclear",
+    "not told": "not told",
+}  # fmt: skip
+"""What a change of the harm is called where the cells differ in their workers."""
+MEANINGS: dict[str, str] = {
     "scales away": "with the most workers nothing is left of the harm",
     "postpones": "more workers make the harm smaller, but it is still there: more load brings it back",
     "unaffected": "the harm is the same whatever the number of workers",
     "made worse": "more workers make the harm larger",
-    "unclear": "the interval is too wide to tell, or a configuration is missing",
+    "gone": "with these versions nothing is left of the harm",
+    "smaller": "with these versions the harm is smaller, but it is still there",
+    "the same": "the harm is the same with these versions",
+    "larger": "with these versions the harm is larger",
+    "unclear": "the interval is too wide to tell",
+    "not told": "the measurement allows no word: the reason stands beside it",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration.  ``harm`` has the per-pair values; None where it could not be measured, and ``problem`` says why."""
+    """One configuration.  ``harm`` has the per-pair values; ``problem`` says why it has none, or why no word may rest on it."""
 
     server: str
     workers: int
+    packages: str
     condition: str
     naive: float | None
     correct: float | None
@@ -44,166 +63,236 @@ class Cell:
 
 @dataclass(frozen=True)
 class Answer:
-    """What more workers do under one server: the harm with the most over the harm with the fewest."""
+    """One cell against another.
 
+    ``about`` says in what they differ; ``ratio`` is the harm after over the harm before, ``arms`` the same for each variant's own number.
+    """
+
+    about: Literal["workers", "versions"]
     server: str
+    before: Cell
+    after: Cell
     word: Word
-    fewest: int
-    most: int
     ratio: Estimate | None
+    reason: str = ""
+    arms: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """The word as it is called between these cells."""
+        return WORKERS[self.word] if self.about == "workers" else self.word
+
+    @property
+    def where(self) -> str:
+        """The two cells in words."""
+        if self.about == "versions":
+            beside = f"{self.server}, {self.before.workers} worker{'s' if self.before.workers > 1 else ''}"
+            return f"{beside}, {self.before.packages} to {self.after.packages}"
+        beside = f"{self.server} with {self.before.packages}" if self.before.packages else self.server
+        return f"{beside}, {self.before.workers} to {self.after.workers} workers"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A gotcha under every configuration."""
+    """A gotcha in every cell.  ``relative`` says that a harm is a ratio to correct; else it is what naive reads."""
 
     gotcha: str
     title: str
     metric: str
     unit: str
+    relative: bool
     cells: tuple[Cell, ...]
     answers: tuple[Answer, ...]
 
-    def sentence(self, answer: Answer) -> str:
-        """The answer in words with its numbers."""
-        cells = {cell.workers: cell for cell in self.cells if cell.server == answer.server}
-        first, last = cells[answer.fewest], cells[answer.most]
-        if answer.ratio is None or first.harm is None or last.harm is None:
-            return f"{answer.server}: {answer.word}: {first.problem or last.problem or 'one worker count, nothing to compare'}"
-        return (
-            f"{answer.server}: {answer.word}: from {answer.fewest} to {answer.most} workers the harm goes from "
-            f"{number(first.harm.value)} x to {number(last.harm.value)} x ({interval(answer.ratio)})"
-        )
+
+# ---------------------------------------------------------------- words
+
+
+def word_of(ratio: Estimate, left: Estimate, band: float, *, relative: bool = True) -> Word:
+    """The word for a ratio of harms; ``left`` is the harm afterwards, ``band`` the half width of "no difference".
+
+    A word is only given where the whole interval stands for it, and there is no interval without two pairs.
+    """
+    low, high = ratio.low, ratio.high
+    if low is None or high is None or left.high is None:
+        return "not told"
+    if low > 1 + band:
+        return "larger"
+    if 1 / (1 + band) <= low and high <= 1 + band:
+        return "the same"
+    if high < 1 / (1 + band):
+        return "gone" if left.high <= (1 + band if relative else 0.0) else "smaller"
+    return "unclear"
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """How often the same server twice is called different, with its exact binomial interval."""
+
+    experiments: int
+    share: float
+    interval: tuple[float, float]
+    nominal: float = 1 - statistics.LEVEL
+
+
+def false_alarms(
+    seed: int = 1, experiments: int = 2000, *, pairs: int = 3, spread: float = 0.05, band: float = 0.0
+) -> FalseAlarms:
+    """Simulate A/A grids: two cells of one server, whose pairs' harms differ by noise of ``spread`` (in logarithms) alone.
+
+    With a ``band`` of 0 the interval itself is tried; the words of a real band need a shift of that much more and are rarer.
+    """
+    draw = np.random.default_rng(seed)
+    alarms = 0
+    for _ in range(experiments):
+        before, after = np.exp(1.0 + draw.normal(0, spread, (2, pairs)))
+        word = word_of(statistics.of_ratios((after / before).tolist()), statistics.of_ratios(after.tolist()), band)
+        alarms += word in ("gone", "smaller", "larger")
+    return FalseAlarms(experiments, alarms / experiments, statistics.clopper_pearson(alarms, experiments))
+
+
+# ---------------------------------------------------------------- one cell
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A cell's numbers by pair."""
+
+    cell: Cell
+    harms: Mapping[int, float]
+    arms: Mapping[str, Mapping[int, float]]
+
+
+def _by_pair(trials: Sequence[TrialFacts], variant: str, metric: str, left_out: frozenset[int]) -> dict[int, float]:
+    return {
+        trial.record.pair: value
+        for trial in trials
+        if trial.ok and trial.variant == variant and trial.record.pair not in left_out
+        if (value := trial.number(metric)) is not None
+    }
+
+
+def _harms(naive: Mapping[int, float], correct: Mapping[int, float], *, rate: bool, relative: bool) -> dict[int, float]:
+    """How much worse naive is, by pair.  A naive rate of 0 is infinitely worse: it is left out, and its pair counts as missing."""
+    if not relative:
+        return dict(naive)
+    above, below = (correct, naive) if rate else (naive, correct)
+    return {pair: above[pair] / below[pair] for pair in sorted(above.keys() & below.keys()) if below[pair] > 0}
+
+
+def _problem(trials: Sequence[TrialFacts], gates: Sequence[GateResult], ref: MetricRef, planned: int) -> str:
+    """Why no word may rest on a cell, whatever its numbers are."""
+    failed = [trial.record.reason for trial in trials if not trial.ok]
+    if failed:
+        return failed[0]
+    gate, pairs = spoiled_by(family_of(ref), gates), spoiled_pairs(family_of(ref), gates)
+    if gate is not None and (not gate.pairs or planned - len(pairs) < fewest_left(planned)):
+        return f"gate {gate.gate} failed: {gate.detail}"
+    overloaded = [arm for arm in ARMS if METRICS[ref.metric].queues and most_overloaded(trials, arm)]
+    if overloaded:
+        return f"{overloaded[0]} was overloaded: {ref.metric} only measures how long the load lasted"
+    return ""
+
+
+def _seen(
+    condition: Condition, trials: Sequence[TrialFacts], gates: Sequence[GateResult], ref: MetricRef, *, planned: int, relative: bool
+) -> _Seen:  # fmt: skip
+    metric = f"{ref.metric}[{ref.arg}]" if ref.arg else ref.metric
+    problem = _problem(trials, gates, ref, planned)
+    left_out = spoiled_pairs(family_of(ref), gates)
+    arms = {arm: _by_pair(trials, arm, metric, left_out) for arm in ARMS}
+    harms = _harms(arms["naive"], arms["correct"], rate=family_of(ref) == "rate", relative=relative)
+    expected = planned - len(left_out)
+    if not problem and not harms:
+        problem = f"{metric} could not be measured under both variants"
+    elif not problem and len(harms) < expected:
+        problem = f"{expected - len(harms)} of {planned} pairs have no {metric}, or some requests were never answered"
+    elif not problem and len(harms) == 1:
+        problem = "one pair has no interval; take --pairs 3 or more"
+    quotable = bool(harms) and not problem.startswith("gate ")
+    means = [sum(arm.values()) / len(arm) if arm and quotable else None for arm in arms.values()]
+    harm = statistics.of_ratios(list(harms.values())) if quotable else None
+    cell = Cell(server_name(condition), condition.workers, cell_name(condition), condition.key, means[0], means[1], harm, problem)  # fmt: skip
+    return _Seen(cell, harms, arms)
+
+
+# ---------------------------------------------------------------- cell against cell
+
+
+def _ratio(before: Mapping[int, float], after: Mapping[int, float]) -> Estimate | None:
+    """After over before, by pair; None where a pair of before reads 0 or none is shared."""
+    shared = sorted(before.keys() & after.keys())
+    if not shared or min(before[pair] for pair in shared) <= 0:
+        return None
+    return statistics.of_ratios([after[pair] / before[pair] for pair in shared])
+
+
+def _answer(
+    about: Literal["workers", "versions"], before: _Seen, after: _Seen, band: float, *, relative: bool
+) -> Answer:  # fmt: skip
+    reason = before.cell.problem or after.cell.problem
+    if before is after:
+        reason = reason or f"one number of {about}, nothing to compare"
+    ratio = _ratio(before.harms, after.harms) if not reason else None
+    word: Word = "not told"
+    if not reason and ratio is None:
+        reason = "there is no harm to begin with"
+    elif ratio is not None and after.cell.harm is not None:
+        word = word_of(ratio, after.cell.harm, band, relative=relative)
+        reason = "one pair has no interval; take --pairs 3 or more" if word == "not told" else ""
+    arms = {
+        arm: found for arm in ARMS if not reason and (found := _ratio(before.arms[arm], after.arms[arm])) is not None
+    }
+    return Answer(about, before.cell.server, before.cell, after.cell, word, ratio, reason, arms)
+
+
+def _answers(seen: Sequence[_Seen], band: float, *, relative: bool) -> list[Answer]:
+    """The most workers against the fewest for each server and versions, and each set of versions against the first."""
+    found = []
+    versions = list(dict.fromkeys(one.cell.packages for one in seen))
+    for server in dict.fromkeys(one.cell.server for one in seen):
+        own = [one for one in seen if one.cell.server == server]
+        for packages in versions:
+            by_workers = sorted((o for o in own if o.cell.packages == packages), key=lambda o: o.cell.workers)
+            if len(by_workers) > 1 or len(versions) == 1:
+                found.append(_answer("workers", by_workers[0], by_workers[-1], band, relative=relative))
+        for workers in dict.fromkeys(one.cell.workers for one in own):
+            first, *others = [one for one in own if one.cell.workers == workers]
+            found += [_answer("versions", first, other, band, relative=relative) for other in others]
+    return found
+
+
+def compare_gotcha(run: RunFolder, plan: GotchaPlan) -> Comparison:
+    """The comparison of one gotcha of a grid run.  Raises UsageError where the run has no harm to compare by."""
+    claim = harm_of(plan)
+    ref = MetricExpression.parse(claim.metric).numerator
+    facts = collect(run, plan)
+    judged = StoredRun(run).judged(plan.slug)
+    gates = judged.gates if judged else ()
+    metric = metric_of(claim)
+    correct = [t.number(metric) for trials in facts.values() for t in trials if t.variant == "correct"]
+    relative = not any(value == 0 for value in correct)
+    planned = {
+        c.key: len({t.pair for t in run.plan.trials if (t.gotcha, t.condition) == (plan.slug, c.key)})
+        for c in plan.conditions
+    }
+    seen = [
+        _seen(c, facts[c.key], [gate for gate in gates if gate.condition == c.key], ref, planned=planned[c.key], relative=relative)
+        for c in plan.conditions
+    ]  # fmt: skip
+    answers = _answers(seen, EQUIVALENCE[family_of(ref)], relative=relative)
+    return Comparison(
+        plan.slug, plan.title, metric, unit_of(ref.metric), relative, tuple(one.cell for one in seen), tuple(answers)
+    )
+
+
+def is_known(comparison: Comparison) -> bool:
+    """Whether every question got a word."""
+    return all(answer.word not in ("unclear", "not told") for answer in comparison.answers)
 
 
 def number(value: float) -> str:
     """Three digits."""
+    if not math.isfinite(value):
+        return "never"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def interval(estimate: Estimate) -> str:
-    """``ratio 4.0 [3.9, 4.1]``."""
-    text = f"ratio {number(estimate.value)}"
-    if estimate.low is None or estimate.high is None:
-        return f"{text}, one pair"
-    return text if estimate.low == estimate.high else f"{text} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def span(estimate: Estimate) -> str:
-    """``[3.9, 4.1]``, or in words where there is no width."""
-    if estimate.low is None or estimate.high is None:
-        return "one pair"
-    if estimate.low == estimate.high:
-        return "the same in all pairs"
-    return f"[{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def word_of(ratio: Estimate | None, left: Estimate | None, band: float) -> Word:
-    """The word for a ratio of ratios; ``left`` is the harm with the most workers, ``band`` the half width of "no difference".
-
-    A word is only given where the whole interval stands for it.
-    """
-    if ratio is None or left is None:
-        return "unclear"
-    low, high = (
-        (ratio.low, ratio.high) if ratio.low is not None and ratio.high is not None else (ratio.value, ratio.value)
-    )
-    if low > 1 + band:
-        return "made worse"
-    if 1 / (1 + band) <= low and high <= 1 + band:
-        return "unaffected"
-    if high < 1 / (1 + band):
-        most = left.high if left.high is not None else left.value
-        return "scales away" if most <= 1 + band else "postpones"
-    return "unclear"
-
-
-def _harm(naive: float, correct: float, *, rate: bool) -> float | None:
-    above, below = (correct, naive) if rate else (naive, correct)
-    if below == 0:
-        return above if above > 0 else None
-    return above / below
-
-
-def _by_pair(trials: Sequence[TrialFacts], variant: str, metric: str) -> dict[int, float]:
-    found = {}
-    for trial in trials:
-        value = trial.number(metric)
-        if trial.ok and trial.variant == variant and value is not None:
-            found[trial.record.pair] = value
-    return found
-
-
-def _cell(
-    condition: Condition, trials: Sequence[TrialFacts], metric: str, *, rate: bool
-) -> tuple[Cell, dict[int, float]]:
-    naive, correct = (_by_pair(trials, variant, metric) for variant in ("naive", "correct"))
-    harms = {
-        pair: worse for pair in sorted(naive.keys() & correct.keys())
-        if (worse := _harm(naive[pair], correct[pair], rate=rate)) is not None
-    }  # fmt: skip
-    problem = ""
-    if not harms:
-        failed = [trial.record.reason for trial in trials if not trial.ok]
-        problem = failed[0] if failed else f"{metric} could not be measured under both variants"
-    means = [sum(arm.values()) / len(arm) if arm else None for arm in (naive, correct)]
-    harm = statistics.of_ratios(list(harms.values())) if harms else None
-    return Cell(server_name(condition), condition.workers, condition.key, means[0], means[1], harm, problem), harms
-
-
-def compare_gotcha(run: RunLike, plan: GotchaPlan) -> Comparison:
-    """The comparison of one gotcha of a grid run.  Raises UsageError where the run has no harm to compare by."""
-    claim = harm_of(plan)
-    metric = metric_of(claim)
-    family = METRICS[MetricExpression.parse(claim.metric).numerator.metric].family
-    facts = collect(run, plan)
-    cells, harms = [], {}
-    for condition in plan.conditions:
-        cell, values = _cell(condition, facts[condition.key], metric, rate=family == "rate")
-        cells.append(cell)
-        harms[cell.server, cell.workers] = values
-    answers = []
-    for server in dict.fromkeys(cell.server for cell in cells):
-        own = sorted((cell for cell in cells if cell.server == server), key=lambda cell: cell.workers)
-        first, last = own[0], own[-1]
-        before, after = harms[server, first.workers], harms[server, last.workers]
-        shared = sorted(before.keys() & after.keys()) if first is not last else []
-        ratio = statistics.of_ratios([after[pair] / before[pair] for pair in shared]) if shared else None
-        word = word_of(ratio, last.harm, EQUIVALENCE[family])
-        answers.append(Answer(server, word, first.workers, last.workers, ratio))
-    unit = unit_of(MetricExpression.parse(claim.metric).numerator.metric)
-    return Comparison(plan.slug, plan.title, metric, unit, tuple(cells), tuple(answers))
-
-
-def table(comparisons: Sequence[Comparison]) -> str:
-    """The comparisons as text that fits 100 columns."""
-    lines = []
-    for one in comparisons:
-        lines.append(f"{one.gotcha}  ({one.metric}{', ' + one.unit if one.unit else ''})")
-        lines.append(f"  {'server':<24}{'workers':>7}{'naive':>12}{'correct':>12}{'harm':>9}  95 % interval")
-        for cell in one.cells:
-            head = f"  {cell.server:<24}{cell.workers:>7}"
-            if cell.harm is None:
-                lines.append(f"{head}  cannot be measured here: {cell.problem}"[:100])
-                continue
-            seen = [number(value) if value is not None else "-" for value in (cell.naive, cell.correct)]
-            lines.append(f"{head}{seen[0]:>12}{seen[1]:>12}{number(cell.harm.value) + ' x':>9}  {span(cell.harm)}")
-        lines += [f"  {one.sentence(answer)}" for answer in one.answers]
-        lines.append("")
-    return "\n".join(lines).rstrip()
-
-
-def document(run: str, comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
-    """The comparisons as ``compare --json`` prints them."""
-    from lab.codec import to_dict
-
-    found = [
-        {**to_dict(one), "answers": [{**to_dict(answer), "sentence": one.sentence(answer)} for answer in one.answers]}
-        for one in comparisons
-    ]
-    return {"format_version": 1, "run": run, "gotchas": found}
-
-
-def is_known(comparison: Comparison) -> bool:
-    """Whether every server got a word."""
-    return all(answer.word != "unclear" for answer in comparison.answers)

@@ -1,10 +1,11 @@
-"""The page of a comparison of worker configurations, beside the pages of the run that it rests on."""
+"""The page of a comparison of configurations, beside the pages of the run that it rests on."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.charts.model import ChartData
-from analysis.compare import MEANINGS, Comparison, interval, number, span
+from analysis.compare import MEANINGS, Comparison
+from analysis.compared import harm_text, interval, sentence, span
 from analysis.report.build import load_site, templates
 from analysis.report.pictures import draw_all
 from lab.store import RunFolder, write_bytes
@@ -21,8 +22,11 @@ def build_comparison(run: RunFolder, root: Path, comparisons: Sequence[Compariso
                              report, report, repaint=False)
         for one in comparisons
     }  # fmt: skip
+    used = {answer.said for one in comparisons for answer in one.answers}
+    meanings = {word: meaning for word, meaning in MEANINGS.items() if word in used}
     html = templates().get_template("compare.html").render(
-        root="", site=site, comparisons=comparisons, drawn=drawn, meanings=MEANINGS, number=number, interval=interval, span=span,
+        root="", site=site, comparisons=comparisons, drawn=drawn, meanings=meanings, harm=harm_text, interval=interval, sentence=sentence,
+        span=span, versions=any(answer.about == "versions" for one in comparisons for answer in one.answers),
     )  # fmt: skip
     write_bytes(report / PAGE, html.encode())
     return report / PAGE
