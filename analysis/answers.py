@@ -1,11 +1,17 @@
-"""Sentences with numbers in them: a gotcha's answer and the titles of charts quote claims by id."""
+"""Sentences with numbers in them: a gotcha's answer and the titles of charts quote claims by id.
 
+A number that is invalid, was not measured, is "never" or belongs to another condition than the sentence means is not quoted: the whole
+sentence gives way to one without it.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from analysis.model import ClaimVerdict
+from analysis.model import ClaimVerdict, Estimate
 from analysis.verdicts import short
+from lab.model import GotchaPlan
 
 NOT_MEASURED = "not measured"
 FIELDS = ("predicted", "low", "high", "pairs", "unit", "verdict")
@@ -50,8 +56,28 @@ class _Claims(Formatter):
         at = claim.at_headline
         if field in ("predicted", "pairs"):
             return _Number(getattr(at, field))
-        value = getattr(at.measured, field or "value", None)
+        value = _figure(claim, field)
         return _Words(NOT_MEASURED) if value is None else _Number(value)
+
+
+def _ends(measured: Estimate) -> Mapping[str, float | None]:
+    """The ends of the interval; of what was seen where there is none (a law)."""
+    if measured.low is None:
+        return {"low": measured.lowest, "high": measured.highest}
+    return {"low": measured.low, "high": measured.high}
+
+
+def _figure(claim: ClaimVerdict, field: str) -> float | None:
+    """The measured number that a sentence may quote, or None."""
+    measured = claim.at_headline.quotable
+    if measured is None or claim.stands_in:
+        return None
+    value = _ends(measured)[field] if field else measured.value
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _needs_figure(field: str) -> bool:
+    return field in ("", "low", "high")
 
 
 def render_template(template: str, claims: Sequence[ClaimVerdict]) -> str:
@@ -75,3 +101,34 @@ def quoted(template: str) -> list[tuple[str, str]]:
                 f"{{{name}.{field}}}: write {{claim_id}} or {{claim_id.field}} with one of {', '.join(FIELDS)}"
             )
     return pairs
+
+
+def unquotable(template: str, claims: Sequence[ClaimVerdict]) -> list[str]:
+    """The ids of the claims whose measured number a template needs and may not quote.  Raises ValueError for a broken template."""
+    by_id = {claim.id: claim for claim in claims}
+    return [
+        name for name, field in quoted(template)
+        if name not in by_id or (_needs_figure(field) and _figure(by_id[name], field) is None)
+    ]  # fmt: skip
+
+
+def sentence(template: str, claims: Sequence[ClaimVerdict]) -> str:
+    """The template with its numbers, or "" where it needs one that may not be quoted."""
+    try:
+        return "" if unquotable(template, claims) else render_template(template, claims)
+    except ValueError:  # broken braces: the text as it is, as ever
+        return template
+
+
+def answer_of(plan: GotchaPlan, claims: Sequence[ClaimVerdict]) -> str:
+    """A gotcha's answer; where a number that it needs may not be quoted, which claim that is and why."""
+    found = sentence(plan.answer, claims)
+    if found or not plan.answer:
+        return found
+    missing = unquotable(plan.answer, claims)[0]
+    claim = next((one for one in claims if one.id == missing), None)
+    if claim is None:
+        return "This run has no answer: what its sentence quotes could not be had here."
+    if claim.stands_in:
+        return f"This run has no answer: the condition that says whether {claim.statement} was not run."
+    return f"This run has no answer to whether {claim.statement}: {claim.at_headline.reason.rstrip('.')}."

@@ -1,9 +1,11 @@
 """Which doubts a gotcha's trials raise.  Pure; the closed list with the advice is in ``analysis.doubts``."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from analysis.case import Case
 from analysis.doubts import doubt
 from analysis.facts import TrialFacts
 from analysis.metrics import claimed_families, family_of
@@ -21,6 +23,8 @@ DRIFT = 0.25
 BUSY_SHARE = 0.60
 """method.md 3: CPU per request is taken at 60 % of the capacity at most."""
 SPREAD = 0.25
+FEW_PAIRS = 6
+"""Below these the robust twin has no 95 % interval and no exact test can reach 5 % (statistics: six values)."""
 GAP = 0.10
 
 
@@ -105,7 +109,10 @@ def _of_generator(plan: GotchaPlan, condition: Condition, facts: Sequence[TrialF
             hashes = {t.record.generator.trace_hash for t in arms if t.record.generator is not None}
             if len(hashes) > 1:
                 yield doubt(
-                    "traces_differ", f"pair {pair}: {len(hashes)} different arrival traces.", float(len(hashes)), key
+                    "traces_differ",
+                    f"pair {pair + 1}: {len(hashes)} different arrival traces.",
+                    float(len(hashes)),
+                    key,
                 )
     versions = {tuple(sorted(t.record.versions.items())) for t in facts}
     if len(versions) > 1:
@@ -143,7 +150,8 @@ def _of_claims(claims: Iterable[ClaimVerdict]) -> Iterator[Doubt]:
         for one in claim.conditions:
             if one.measured is None or len(one.measured.values) < 2:
                 continue
-            values, middle = one.measured.values, abs(one.measured.value)
+            values = [value for value in one.measured.values if math.isfinite(value)] or [0.0]
+            middle = abs(sum(values) / len(values))
             spread = (max(values) - min(values)) / 2 / middle if middle else 0.0
             if spread > SPREAD and one.verdict == "inconclusive":
                 yield doubt("wide_spread", f"{claim.id}: pairs differ by +-{spread:.0%}.", spread, one.condition)
@@ -165,6 +173,38 @@ def doubts_of(
             found += _of_generator(plan, condition, own)
             found += _of_machine(plan, condition, own, environment)
     return merged([*found, *_of_claims(claims)])
+
+
+def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
+    """What the run as a whole left out, and claims that have no number."""
+    found = []
+    failed = [t for trials in case.facts.values() for t in trials if not t.ok and t.record.status != "skipped"]
+    planned = [trial for trial in case.run.trials if trial.gotcha == case.plan.slug]
+    finished = sum(len(trials) for trials in case.facts.values())
+    if case.run.mode == "quick":
+        found.append(doubt("quick_run", "A quick run: its verdicts are indicative."))
+    if finished < len(planned):
+        found.append(doubt("partial_run", f"{finished} of {len(planned)} trials are there.", float(finished)))
+    for condition in case.plan.conditions:
+        if case.skipped(condition.key):
+            reason = case.facts[condition.key][0].record.reason
+            found.append(doubt("skipped", f"{condition.label}: {reason}", None, condition.key))
+    if failed:
+        found.append(doubt("failed_trials", f"{len(failed)} of {finished} trials failed.", float(len(failed))))
+    crashed = [trial.record.reason for trial in failed if "analysis crashed" in trial.record.reason]
+    if crashed:
+        found.append(doubt("analysis_crash", crashed[0]))
+    return [*found, *(one for claim in claims for one in _without_number(case, claim))]
+
+
+def _without_number(case: Case, claim: ClaimVerdict) -> Iterator[Doubt]:
+    for one in claim.conditions:
+        if case.run.mode == "full" and one.measured and claim.tolerance != 0 and one.pairs < FEW_PAIRS:
+            yield doubt("few_pairs", f"{claim.id}: {one.pairs} pairs.", float(one.pairs), one.condition)
+        if one.measured is None and one.reason.startswith("no data"):
+            yield doubt("metric_refused", f"{claim.id}: {one.reason}.", None, one.condition)
+        if one.reason.startswith("analysis crashed"):
+            yield doubt("analysis_crash", f"{claim.id}: {one.reason}", None, one.condition)
 
 
 def merged(doubts: Iterable[Doubt]) -> list[Doubt]:

@@ -1,165 +1,56 @@
-"""A stored run judged: from its own plan and its trials alone, without any load."""
+"""A stored run judged: from its own folder alone (plan, trials, environment, yardstick), without any load."""
 
 import math
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from analysis import statistics
-from analysis.answers import render_template
-from analysis.doubting import doubts_of, merged, most_overloaded
-from analysis.doubts import doubt
-from analysis.facts import TrialFacts, reduce_trial
-from analysis.frames import FolderLike, RunLike, Trial, open_trial
-from analysis.gates import Cell, check_gates, spoiled_by
-from analysis.metrics import METRICS, STANDARD, Refusal, family_of, parse_metric, unit_of_expression
-from analysis.model import ClaimVerdict, ConditionVerdict, Doubt, Estimate, GateResult, GotchaVerdict, RunVerdicts
+from analysis.answers import answer_of
+from analysis.case import Case as Case
+from analysis.case import collect as collect
+from analysis.case import wanted_metrics as wanted_metrics
+from analysis.doubting import doubts_of, merged, most_overloaded, run_doubts
+from analysis.facts import TrialFacts
+from analysis.frames import RunLike
+from analysis.gates import GATES, Cell, check_gates
+from analysis.metrics import METRICS, family_of, unit_of_expression
+from analysis.missing import judge_values
+from analysis.model import (
+    ClaimVerdict,
+    ConditionVerdict,
+    Estimate,
+    GateResult,
+    GotchaVerdict,
+    PairValues,
+    RunVerdicts,
+)
+from analysis.readings import Readings, estimate_of, fewest_left, is_logarithmic, read_pairs
 from analysis.regime import regime_of
-from analysis.verdicts import Conclusion, Question, gotcha_verdict, judge_estimate, short, worst
+from analysis.several import with_holm
+from analysis.verdicts import Conclusion, Question, gotcha_verdict, worst
+from analysis.yardstick import ceiling_of
 from lab.codec import to_json
 from lab.errors import StoreError
-from lab.model import ClaimPlan, Condition, GotchaPlan, MetricExpression, MetricRef, RunPlan
+from lab.model import ClaimPlan, GotchaPlan, MetricExpression
 from lab.record import Environment, TrialRecord
 from lab.store import RunFolder, write_bytes
 
-FOR_GATES = (
-    "loop_lag_max_s", "threads_borrowed_max", "server_in_flight_max", "requests_per_pid_min", "requests_per_pid_max",
-    "response_mean_bytes",
-)  # fmt: skip
-"""Metrics that gates, doubts and the regime read besides."""
-MULTIPLICATIVE = frozenset({"time", "inside", "rate", "cpu", "memory"})
-"""Families whose noise multiplies (a slow machine is slow by a share): estimated on a logarithmic scale."""
-OVERHEAD_S = 2.0
-"""Start and stop of a server around a trial, for "M minutes"."""
-PERCENTILES = 6
-"""Pairs from which the robust twin and the exact test can speak (statistics: six values)."""
+# ---------------------------------------------------------------- what comes before the numbers
 
 
-@dataclass(frozen=True)
-class Case:
-    """One gotcha to judge: its plan, the run's plan, the machine, and the reduced trials of each condition."""
-
-    plan: GotchaPlan
-    run: RunPlan
-    environment: Environment | None
-    facts: Mapping[str, Sequence[TrialFacts]]
-    gates: Mapping[str, Sequence[GateResult]]
-
-    def done(self, key: str) -> list[TrialFacts]:
-        """The finished trials of a condition."""
-        return [trial for trial in self.facts.get(key, ()) if trial.ok]
-
-    def skipped(self, key: str) -> bool:
-        """Whether this machine could not have what a condition needs."""
-        trials = self.facts.get(key, ())
-        return bool(trials) and all(trial.record.status == "skipped" for trial in trials)
-
-    def judged_under(self, claim: ClaimPlan) -> list[str]:
-        """The conditions (keys) of a claim that were not skipped."""
-        return [key for key in claim.predictions if not self.skipped(key)]
+def _failed_gates(case: Case, expression: MetricExpression, key: str) -> list[GateResult]:
+    spoils = {gate.name: gate.spoils for gate in GATES}
+    families = {family_of(ref) for ref in expression.refs}
+    return [one for one in case.gates.get(key, ()) if one.passed is False and families & spoils[one.gate]]
 
 
-# ---------------------------------------------------------------- from trials to values
-
-
-def wanted_metrics(plan: GotchaPlan, variant: str) -> tuple[tuple[str, str], ...]:
-    """Name and argument of all that a trial of this variant is measured by: claims, charts, the standard set, the gates."""
-    found = [(name, "") for name in (*STANDARD, *FOR_GATES)]
-    for claim in plan.claims:
-        found += [(ref.metric, ref.arg) for ref in MetricExpression.parse(claim.metric).refs if ref.variant == variant]
-    for chart in plan.charts:
-        name, arg = parse_metric(chart.metric)
-        if name in METRICS:
-            found.append((name, arg))
-    return tuple(dict.fromkeys(found))
-
-
-def _reduced(folder: FolderLike | Trial, plan: GotchaPlan, conditions: Mapping[str, Condition]) -> TrialFacts:
-    """Measure one trial and let go of its samples.  A crash here is a result too: the trial counts as failed, with the reason."""
-    trial = open_trial(folder)
-    record = trial.record
-    try:
-        return reduce_trial(trial, plan, conditions[record.condition], wanted_metrics(plan, record.variant))
-    except StoreError as error:
-        reason = f"{error} {error.hint}"
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"analysis crashed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-    finally:
-        trial.drop()
-    return TrialFacts(replace(record, status="failed", reason=reason), trial.name, {})
-
-
-def collect(run: RunLike, plan: GotchaPlan) -> dict[str, list[TrialFacts]]:
-    """The reduced trials of a gotcha by condition, failed ones too."""
-    conditions = {condition.key: condition for condition in plan.conditions}
-    facts: dict[str, list[TrialFacts]] = {key: [] for key in conditions}
-    for folder in run.trials(plan.slug):
-        one = _reduced(folder, plan, conditions)
-        if one.record.condition in facts:
-            facts[one.record.condition].append(one)
-    return facts
-
-
-# ---------------------------------------------------------------- one claim under one condition
-
-
-def _by_pair(trials: Sequence[TrialFacts], ref: MetricRef) -> tuple[dict[int, float], list[str]]:
-    """The values of a metric by pair, and why it is missing where it is."""
-    key = f"{ref.metric}[{ref.arg}]" if ref.arg else ref.metric
-    values, reasons = {}, []
-    for trial in trials:
-        if trial.variant != ref.variant:
-            continue
-        value = trial.values.get(key)
-        if isinstance(value, Refusal):
-            reasons.append(f"{ref}: {value.reason}")
-        elif value is not None and not math.isfinite(value):
-            reasons.append(f"{ref}: it lies among the {trial.unanswered} requests that were never answered")
-        elif value is not None:
-            values[trial.record.pair] = value
-    return values, reasons
-
-
-def estimate_of(
-    trials: Sequence[TrialFacts], expression: MetricExpression, null: float | None
-) -> tuple[Estimate | None, str]:
-    """The estimate over pairs, or None and why there is none.  A pair with a missing arm, or a ratio by 0, is left out."""
-    above, reasons = _by_pair(trials, expression.numerator)
-    if expression.denominator is None:
-        values = [above[pair] for pair in sorted(above)]
-        if not values:
-            return None, _why(reasons, expression.numerator.variant)
-        if METRICS[expression.numerator.metric].family == "share":
-            requests = sum(t.requests for t in trials if t.variant == expression.numerator.variant)
-            return statistics.of_share(values, requests, null), ""
-        make = statistics.of_ratios if is_logarithmic(expression) else statistics.of_values
-        return make(values, null), "; ".join(dict.fromkeys(reasons))
-    below, more = _by_pair(trials, expression.denominator)
-    shared = [pair for pair in sorted(above) if pair in below]
-    ratios = [above[pair] / below[pair] for pair in shared if below[pair] != 0]
-    if len(ratios) < len(shared):
-        more.append(f"{expression.denominator} is 0: no ratio")
-    if not ratios:
-        return None, _why([*reasons, *more], f"{expression.numerator.variant} and {expression.denominator.variant}")
-    return statistics.of_ratios(ratios, 1.0 if null is None else null), "; ".join(dict.fromkeys([*reasons, *more]))
-
-
-def is_logarithmic(expression: MetricExpression) -> bool:
-    """Whether the noise of this number multiplies: ratios, and whatever a clock measured."""
-    return expression.denominator is not None or METRICS[expression.numerator.metric].family in MULTIPLICATIVE
-
-
-def _why(reasons: Sequence[str], arms: str) -> str:
-    return "no data: " + ("; ".join(dict.fromkeys(reasons)) or f"no finished trial of {arms}")
-
-
-def _minutes(case: Case, condition: Condition, pairs: int) -> float:
-    """How long so many more pairs of a condition take."""
-    done = case.done(condition.key)
-    took = [(t.record.load_ended_ns - t.record.load_started_ns) / 1e9 + OVERHEAD_S for t in done]
-    arms = len({t.variant for t in done})
-    return pairs * arms * (sum(took) / len(took)) / 60 if took else 0.0
+def spoiling(results: Sequence[GateResult]) -> tuple[GateResult | None, dict[int, GateResult]]:
+    """The first failed gate that is about the whole condition, and the pairs that others spoil, each with its first gate."""
+    whole = next((one for one in results if not one.pairs), None)
+    pairs: dict[int, GateResult] = {}
+    for one in results:
+        for pair in one.pairs:
+            pairs.setdefault(pair, one)
+    return whole, pairs
 
 
 def _suppressed(case: Case, expression: MetricExpression, key: str) -> str:
@@ -170,34 +61,80 @@ def _suppressed(case: Case, expression: MetricExpression, key: str) -> str:
     return ""
 
 
+def _unmatched(case: Case, expression: MetricExpression) -> str:
+    """Why a number that reads a named query is none: its pattern matched nothing in any arm."""
+    for ref in expression.refs:
+        if ref.metric.startswith("sql_") and ref.arg in case.unmatched:
+            return f"the pattern of query {ref.arg!r} ({case.plan.queries[ref.arg]!r}) matched no statement in any arm"
+    return ""
+
+
+def _no_data(case: Case, expression: MetricExpression, key: str, readings: Readings) -> str:
+    reasons = list(dict.fromkeys(one.reason for one in readings.missing))
+    arms = " and ".join(ref.variant for ref in expression.refs)
+    return "no data: " + ("; ".join(reasons) if case.facts.get(key) and reasons else f"no finished trial of {arms}")
+
+
+def _answered(case: Case, expression: MetricExpression, key: str) -> float | None:
+    """The least share of answered requests in any trial that a time of this claim comes from."""
+    timed = {ref.variant for ref in expression.refs if METRICS[ref.metric].queues}
+    shares = [share for one in case.done(key) if one.variant in timed and (share := one.answered) is not None]
+    return min(shares, default=None)
+
+
+# ---------------------------------------------------------------- one claim under one condition
+
+
 def judge_condition(case: Case, claim: ClaimPlan, key: str) -> ConditionVerdict:
-    """A claim under one condition: no data, a failed gate and an overload come before the numbers."""
+    """A claim under one condition: no data, a broken pattern, a failed gate and an overload come before the numbers."""
     predicted = claim.predictions[key]
     expression = MetricExpression.parse(claim.metric)
     unknown = [ref.metric for ref in expression.refs if ref.metric not in METRICS]
     if unknown:
         return ConditionVerdict(key, predicted, None, "inconclusive", f"there is no metric {unknown[0]!r}", 0)
-    estimate, note = estimate_of(case.done(key), expression, claim.null)
-    if estimate is None:
-        failed = [t.record.reason for t in case.facts.get(key, ()) if not t.ok]
-        reason = f"{note}; {failed[0]}" if failed else note
-        return ConditionVerdict(key, predicted, None, "inconclusive", reason, 0)
-    pairs = len(estimate.values)
-    for ref in expression.refs:
-        gate = spoiled_by(family_of(ref), case.gates.get(key, ()))
-        if gate is not None:
-            return ConditionVerdict(
-                key, predicted, estimate, "invalid", f"gate {gate.gate} failed: {gate.detail}. {gate.advice}", pairs
-            )
+    readings = read_pairs(case.facts.get(key, ()), expression, case.planned_pairs(key))
+    planned, whole = readings.planned, readings
+    if broken := _unmatched(case, expression):
+        return ConditionVerdict(key, predicted, None, "invalid", broken, 0, planned=planned)
+    if not readings.values:
+        reason = _no_data(case, expression, key, readings)
+        return ConditionVerdict(key, predicted, None, "inconclusive", reason, 0, planned=planned)
+    gate, spoiled = spoiling(_failed_gates(case, expression, key))
+    readings = readings.without(spoiled)
+    if gate is None and planned - len(readings.spoiled) < fewest_left(planned):
+        gate = next(iter(readings.spoiled.values()))
+    if gate is not None:
+        left = f"; {whole.without(spoiled).note}" if readings.spoiled else ""
+        reason = f"gate {gate.gate} failed: {gate.detail.rstrip('.')}{left}. {gate.advice}".strip()
+        return ConditionVerdict(key, predicted, None, "invalid", reason, len(readings.values), planned=planned)
     if overloaded := _suppressed(case, expression, key):
-        return ConditionVerdict(key, predicted, None, "inconclusive", overloaded, pairs)
+        return ConditionVerdict(key, predicted, None, "inconclusive", overloaded, len(readings.values), planned=planned)
+    return _judged(case, claim, key, expression, readings)
+
+
+def _judged(
+    case: Case, claim: ClaimPlan, key: str, expression: MetricExpression, readings: Readings
+) -> ConditionVerdict:
+    """The numbers of a condition that nothing speaks against."""
+    level, predicted = case.level(key), claim.predictions[key]
     question = Question(predicted, claim.relation, claim.tolerance, claim.null, family_of(expression.numerator),
-                        logarithmic=is_logarithmic(expression))  # fmt: skip
-    conclusion = judge_estimate(question, estimate)
-    if question.is_law:  # an interval of a mean says nothing about it: what was seen, from the least to the most
-        estimate = replace(estimate, low=min(estimate.values), high=max(estimate.values))
-    return ConditionVerdict(key, predicted, estimate, conclusion.verdict, _reason(case, key, conclusion, note), pairs,
-                            conclusion.more_pairs)  # fmt: skip
+                        is_logarithmic(expression), level)  # fmt: skip
+    estimate = estimate_of(readings, expression, claim.null, level)
+    if estimate is None:  # the pairs that had a value were all spoiled
+        reason = f"no data: {'; '.join(dict.fromkeys(one.reason for one in readings.missing))}"
+        return ConditionVerdict(key, predicted, None, "inconclusive", reason, 0, planned=readings.planned)
+    conclusion = judge_values(question, estimate, readings.missing)
+    if question.is_law:
+        estimate = _without_interval(estimate)
+    return ConditionVerdict(
+        key, predicted, estimate, conclusion.verdict, _reason(case, key, conclusion, readings.note), len(estimate.values),
+        conclusion.more_pairs, readings.planned, _answered(case, expression, key),
+    )  # fmt: skip
+
+
+def _without_interval(estimate: Estimate) -> Estimate:
+    """A law is asked of every trial: an interval of the mean says nothing about it."""
+    return replace(estimate, low=None, high=None, robust_value=None, robust_low=None, robust_high=None, p_value=None)
 
 
 def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
@@ -206,7 +143,7 @@ def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
         if conclusion.more_pairs is None:
             reason += "; more pairs are unlikely to settle it"
         else:
-            minutes = max(1, math.ceil(_minutes(case, case.plan.condition(key), conclusion.more_pairs)))
+            minutes = max(1, math.ceil(case.minutes(key, conclusion.more_pairs)))
             reason += f"; needs about {_many(conclusion.more_pairs, 'more pair')}, {_many(minutes, 'minute')}"
     return f"{reason} ({note})" if note else reason
 
@@ -226,11 +163,11 @@ def judge_claim(case: Case, claim: ClaimPlan) -> ClaimVerdict:
             reason = f"analysis crashed: {type(error).__name__}: {error}"
             conditions.append(ConditionVerdict(key, claim.predictions[key], None, "inconclusive", reason, 0))
     unit = unit_of_expression(MetricExpression.parse(claim.metric))
+    there = claim.headline in keys
     return ClaimVerdict(
         claim.id, claim.kind, claim.statement, claim.metric, unit, claim.formula, claim.source, claim.relation,
-        claim.tolerance, worst(one.verdict for one in conditions), claim.headline if claim.headline in keys else keys[0],
-        tuple(conditions),
-        indicative=case.run.mode == "quick",
+        claim.tolerance, worst(one.verdict for one in conditions), claim.headline if there else keys[0],
+        tuple(conditions), indicative=case.run.mode == "quick", stands_in=not there,
     )  # fmt: skip
 
 
@@ -248,46 +185,16 @@ def _gates(
     return gates
 
 
-def _run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
-    found = []
-    failed = [t for trials in case.facts.values() for t in trials if not t.ok and t.record.status != "skipped"]
-    planned = [trial for trial in case.run.trials if trial.gotcha == case.plan.slug]
-    finished = sum(len(trials) for trials in case.facts.values())
-    if case.run.mode == "quick":
-        found.append(doubt("quick_run", "A quick run: its verdicts are indicative."))
-    if finished < len(planned):
-        found.append(doubt("partial_run", f"{finished} of {len(planned)} trials are there.", float(finished)))
-    for condition in case.plan.conditions:
-        if case.skipped(condition.key):
-            reason = case.facts[condition.key][0].record.reason
-            found.append(doubt("skipped", f"{condition.label}: {reason}", None, condition.key))
-    if failed:
-        found.append(doubt("failed_trials", f"{len(failed)} of {finished} trials failed.", float(len(failed))))
-    if any("analysis crashed" in trial.record.reason for trial in failed):
-        found.append(
-            doubt("analysis_crash", next(t.record.reason for t in failed if "analysis crashed" in t.record.reason))
-        )
-    for claim in claims:
-        for one in claim.conditions:
-            exact = claim.tolerance == 0
-            if case.run.mode == "full" and one.measured and not exact and one.pairs < PERCENTILES:
-                found.append(doubt("few_pairs", f"{claim.id}: {one.pairs} pairs.", float(one.pairs), one.condition))
-            if one.measured is None and one.reason.startswith("no data"):
-                found.append(doubt("metric_refused", f"{claim.id}: {one.reason}.", None, one.condition))
-            if "analysis crashed" in one.reason and one.measured is None and not one.reason.startswith("no data"):
-                found.append(doubt("analysis_crash", f"{claim.id}: {one.reason}", None, one.condition))
-    return found
-
-
-def _metric_values(facts: Mapping[str, Sequence[TrialFacts]]) -> dict[str, dict[str, dict[str, tuple[float, ...]]]]:
-    """condition -> variant -> metric -> the finite values in pair order; refused and unanswered ones are left out."""
-    found: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {}
+def _metric_values(facts: Mapping[str, Sequence[TrialFacts]]) -> dict[str, dict[str, dict[str, PairValues]]]:
+    """condition -> variant -> metric -> values with the pair as the place; a metric that no trial has is left out."""
+    found: dict[str, dict[str, dict[str, PairValues]]] = {}
     for key, trials in facts.items():
         for trial in sorted((t for t in trials if t.ok), key=lambda t: t.record.pair):
             own = found.setdefault(key, {}).setdefault(trial.variant, {})
-            for metric in trial.values:
-                if (value := trial.number(metric)) is not None:
-                    own[metric] = (*own.get(metric, ()), value)
+            for metric, value in trial.values.items():
+                if isinstance(value, float) and not math.isnan(value) and value != -math.inf:
+                    before = own.get(metric, ())
+                    own[metric] = (*before, *[None] * (trial.record.pair - len(before)), value)
     return found
 
 
@@ -300,14 +207,16 @@ def judge_gotcha(
 ) -> GotchaVerdict:
     """One gotcha of a run."""
     facts = collect(run, plan)
-    case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps))
-    claims = tuple(judge_claim(case, claim) for claim in plan.claims if case.judged_under(claim))
     every = [trial for trials in facts.values() for trial in trials]
+    added = [trial for trial in getattr(run, "added", ()) if trial.gotcha == plan.slug]
+    case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps), added=added)
+    judged = [judge_claim(case, claim) for claim in plan.claims if case.judged_under(claim)]
+    claims, weak = with_holm(plan.claims, judged)
     return GotchaVerdict(
-        plan.slug, plan.title, gotcha_verdict(claims), render_template(plan.answer, claims),
+        plan.slug, plan.title, gotcha_verdict(claims), answer_of(plan, claims),
         regime_of(plan, run.plan, environment, every), claims,
         tuple(gate for gates in case.gates.values() for gate in gates),
-        tuple(merged([*_run_doubts(case, claims), *doubts_of(plan, facts, claims, environment)])),
+        tuple(merged([*run_doubts(case, claims), *doubts_of(plan, facts, claims, environment), *weak])),
         _metric_values(facts), tuple(_named(trial.record) for trial in every if not trial.ok and trial.record.status != "skipped"),
     )  # fmt: skip
 
@@ -315,55 +224,19 @@ def judge_gotcha(
 # ---------------------------------------------------------------- the run
 
 
-def _with_holm(gotchas: Sequence[GotchaVerdict]) -> tuple[GotchaVerdict, ...]:
-    """Holm's adjusted p for the headline of every claim that has a p value, over the whole report; exact laws have none to adjust."""
-    tested = [
-        (index, claim, p)
-        for index, gotcha in enumerate(gotchas)
-        for claim in gotcha.claims
-        if claim.tolerance != 0 and (at := claim.at_headline).measured and (p := at.measured.p_value) is not None
-    ]  # fmt: skip
-    adjusted = {
-        (index, claim.id): p
-        for (index, claim, _), p in zip(tested, statistics.holm([p for _, _, p in tested]), strict=True)
-    }
-    result = []
-    for index, gotcha in enumerate(gotchas):
-        claims = tuple(replace(claim, holm_p=adjusted.get((index, claim.id))) for claim in gotcha.claims)
-        weak = [c for c in claims if _is_weak(c)]
-        extra = [
-            doubt("many_claims", f"{c.id}: p = {short(c.holm_p or 0)} after Holm over {len(tested)} claims.", c.holm_p)
-            for c in weak
-        ]
-        result.append(replace(gotcha, claims=claims, doubts=tuple(merged([*gotcha.doubts, *extra]))))
-    return tuple(result)
-
-
-def _is_weak(claim: ClaimVerdict) -> bool:
-    """A harm found by interval that the adjusted exact test does not confirm; three pairs never could, so quick runs are spared."""
-    shows = claim.kind == "harm" and claim.verdict in ("reproduced", "smaller")
-    return shows and claim.holm_p is not None and claim.holm_p > 0.05 and claim.at_headline.pairs >= PERCENTILES
-
-
-def ceiling_of(environment: Environment | None) -> float | None:
-    """The generator's ceiling against a null target, requests/s, as the newest self-test put it into the environment."""
-    text = environment.limits.get("generator_ceiling_rps", "") if environment else ""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
 def judge_run(run: RunLike, ceiling_rps: float | None = None) -> RunVerdicts:
-    """Judge every gotcha of a run.  ``ceiling_rps`` overrides the ceiling in the run's environment.  Raises StoreError without a plan."""
+    """Judge every gotcha of a run from what its folder holds, so that the same folder gives the same bytes wherever it stands.
+
+    ``ceiling_rps`` takes the place of the generator's ceiling that is stored with the run.  Raises StoreError without a plan.
+    """
     try:
         environment: Environment | None = run.environment
     except StoreError:
         environment = None
-    ceiling = ceiling_rps if ceiling_rps is not None else ceiling_of(environment)
-    gotchas = [judge_gotcha(run, plan, environment, ceiling) for plan in run.plan.gotchas]
+    ceiling = ceiling_rps if ceiling_rps is not None else ceiling_of(run)
+    gotchas = tuple(judge_gotcha(run, plan, environment, ceiling) for plan in run.plan.gotchas)
     partial = any(one.id == "partial_run" for gotcha in gotchas for one in gotcha.doubts)
-    return RunVerdicts(run.plan.run, _with_holm(gotchas), partial)
+    return RunVerdicts(run.plan.run, gotchas, partial)
 
 
 def write_verdicts(run: RunFolder, verdicts: RunVerdicts) -> None:

@@ -5,9 +5,9 @@ The unit of replication is the trial.  Sources, each tested on its printed examp
 - paired t interval of log ratios: Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013
 - signed ranks and Hodges-Lehmann: Hollander and Wolfe, Nonparametric Statistical Methods, 2nd ed. 1999, section 3.1-3.3
 - exact permutation of signs: Fisher, The Design of Experiments, 1935, section 21
-- exact binomial: Clopper and Pearson, Biometrika 26, 1934; zero events: Hanley and Lippman-Hand, JAMA 249, 1983
+- exact binomial: Clopper and Pearson, Biometrika 26, 1934
 - several claims at once: Holm, Scandinavian Journal of Statistics 6, 1979
-- equivalence: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987
+- one more value: Hahn and Meeker, Statistical Intervals, 1991, section 4.2
 """
 
 import math
@@ -113,11 +113,6 @@ def clopper_pearson(events: int, trials: int, level: float = LEVEL) -> tuple[flo
     return low, high
 
 
-def rule_of_three(trials: int) -> float:
-    """Upper 95 % bound (one-sided) of a share of which no event was seen in ``trials``: 3 / n."""
-    return min(1.0, 3 / trials)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values in the order given: reject below 0.05 with 5 % family-wise error."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
@@ -132,42 +127,50 @@ def holm(p_values: Sequence[float]) -> list[float]:
 # ---------------------------------------------------------------- estimates
 
 
-def of_values(values: Sequence[float], null: float | None = None) -> Estimate:
-    """The mean of one variant's trials with its t interval and robust twin.  Needs one value."""
-    low, high = t_interval(values) or (None, None)
-    robust = signed_rank_interval(values) or (None, None)
+def of_values(values: Sequence[float], null: float | None = None, level: float = LEVEL) -> Estimate:
+    """The mean of one variant's trials with its t interval and robust twin.  Needs one value.
+
+    Counts and shares too: a share is one number a trial.  Requests of several trials put into one binomial would be correlated requests
+    counted as independent ones, so identical shares of 0 or 1 are judged as identical values and get no interval from requests.
+    A value of +inf (never) makes the mean infinite, and there is no interval.
+    """
+    if not all(map(math.isfinite, values)):
+        return _never(values, level)
+    low, high = t_interval(values, level) or (None, None)
+    robust = signed_rank_interval(values, level) or (None, None)
     p = sign_flip_p([value - null for value in values]) if null is not None else None
     mean = float(np.mean(values)) if min(values) < max(values) else float(values[0])
-    return Estimate(mean, low, high, tuple(values), p, hodges_lehmann(values), robust[0], robust[1])
+    return Estimate(
+        mean, low, high, tuple(values), p, hodges_lehmann(values), robust[0], robust[1], min(values), max(values),
+        level=level,
+    )  # fmt: skip
 
 
-def of_ratios(ratios: Sequence[float], null: float | None = 1.0) -> Estimate:
+def of_ratios(ratios: Sequence[float], null: float | None = 1.0, level: float = LEVEL) -> Estimate:
     """The geometric mean of paired ratios: ``exp(mean d +- t sd(d) / sqrt K)`` with ``d = ln ratio``.
 
     So too for one variant's times, rates and CPU, whose noise multiplies: their interval never reaches below zero.
     A zero has no logarithm: then the plain mean is taken (counts that can be zero).
     """
-    if min(ratios) <= 0:
-        return of_values(ratios, null)
+    if min(ratios) <= 0 or not all(map(math.isfinite, ratios)):
+        return of_values(ratios, null, level)
     logs = [math.log(ratio) for ratio in ratios]
-    low, high = _exp(t_interval(logs))
-    robust = _exp(signed_rank_interval(logs))
+    low, high = _exp(t_interval(logs, level))
+    robust = _exp(signed_rank_interval(logs, level))
     p = sign_flip_p([log - math.log(null) for log in logs]) if null is not None and null > 0 else None
     mean = math.exp(float(np.mean(logs))) if min(ratios) < max(ratios) else float(ratios[0])
-    return Estimate(mean, low, high, tuple(ratios), p, math.exp(hodges_lehmann(logs)), robust[0], robust[1])
+    return Estimate(
+        mean, low, high, tuple(ratios), p, math.exp(hodges_lehmann(logs)), robust[0], robust[1], min(ratios), max(ratios),
+        level=level,
+    )  # fmt: skip
+
+
+def _never(values: Sequence[float], level: float) -> Estimate:
+    return Estimate(math.inf, None, None, tuple(values), lowest=min(values), highest=max(values), level=level)
 
 
 def _exp(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
     return (math.exp(interval[0]), math.exp(interval[1])) if interval else (None, None)
-
-
-def of_share(values: Sequence[float], trials: int, null: float | None = None) -> Estimate:
-    """A share over ``trials`` requests in all.  Where every trial says 0 (or 1) the exact binomial bound takes the place of a point."""
-    estimate = of_values(values, null)
-    if min(values) == max(values) and values[0] in (0.0, 1.0) and trials > 0:
-        low, high = clopper_pearson(round(values[0] * trials), trials)
-        return Estimate(estimate.value, low, high, estimate.values, estimate.p_value, estimate.robust_value)
-    return estimate
 
 
 def interval(
@@ -181,22 +184,46 @@ def interval(
     return make(estimate.values, level)
 
 
+def another_value(values: Sequence[float], level: float, *, logarithmic: bool) -> tuple[float, float] | None:
+    """Between which two numbers one more value of the same kind lies: the prediction interval, and all that was seen.
+
+    ``mean +- t sd sqrt(1 + 1/K)`` (Hahn and Meeker, Statistical Intervals, 1991, section 4.2).  None below two values.
+    """
+    if len(values) < 2:
+        return None
+    logarithmic = logarithmic and min(values) > 0
+    seen = [math.log(value) for value in values] if logarithmic else list(values)
+    low, high = t_interval(seen, level) or (0.0, 0.0)
+    middle, half = (low + high) / 2, (high - low) / 2 * math.sqrt(len(seen) + 1)
+    ends = (middle - half, middle + half)
+    if logarithmic:
+        ends = (math.exp(ends[0]), math.exp(ends[1]))
+    return min(ends[0], *values), max(ends[1], *values)
+
+
+def t_p(differences: Sequence[float]) -> float | None:
+    """Two-sided p of the paired t test that the differences have a mean of zero; None below two.  Identical ones are 0 or certain."""
+    count = len(differences)
+    if count < 2:
+        return None
+    mean, sd = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    if mean == 0:
+        return 1.0
+    if sd <= 1e-12 * abs(mean):
+        return 0.0
+    return 2 * float(stats.t.sf(abs(mean) / sd * math.sqrt(count), count - 1))
+
+
 def excludes(estimate: Estimate, value: float) -> bool:
-    """Whether the 95 % interval leaves ``value`` out: a difference was detected."""
+    """Whether the interval leaves ``value`` out: a difference was detected."""
     return estimate.low is not None and estimate.high is not None and not estimate.low <= value <= estimate.high
-
-
-def equivalent(estimate: Estimate, low: float, high: float, *, logarithmic: bool, robust: bool = False) -> bool:
-    """Two one-sided tests at 5 %: the 90 % interval lies inside the band."""
-    found = interval(estimate, 0.90, logarithmic=logarithmic, robust=robust)
-    return found is not None and low <= found[0] and found[1] <= high
 
 
 # ---------------------------------------------------------------- planning
 
 
-def more_pairs(values: Sequence[float], distance: float) -> int | None:
-    """How many more values until the t interval's half width is at most ``distance``; None where that is beyond reason.
+def more_pairs(values: Sequence[float], distance: float, level: float = LEVEL) -> int | None:
+    """How many more values until the half width of the t interval at ``level`` is at most ``distance``; None where that is beyond reason.
 
     The spread is taken as it was seen.
     """
@@ -207,7 +234,7 @@ def more_pairs(values: Sequence[float], distance: float) -> int | None:
     if distance <= 0:
         return None
     for wanted in range(count + 1, count + MAX_PLANNED_PAIRS + 1):
-        if _t_quantile(0.975, wanted - 1) * sd / math.sqrt(wanted) <= distance:
+        if _t_quantile(0.5 + level / 2, wanted - 1) * sd / math.sqrt(wanted) <= distance:
             return wanted - count
     return None
 

@@ -1,9 +1,10 @@
 """How an estimate becomes a verdict.  Pure; ``docs/verdicts.md`` says the same in prose.
 
-A prediction with its tolerance is a band.  The 95 % interval inside it reproduces the claim; an interval that leaves the band refutes
-it, and where the claim names a null (what is read when there is no effect) the side says how: ``smaller`` between the two,
-``reversed`` beyond the null, ``not_reproduced`` where the 90 % interval shows that there is practically no effect.  Everything else
-is ``inconclusive``.
+A prediction with its tolerance is a band.  The interval inside it reproduces the claim; an interval that leaves the band refutes it, and
+the side says how.  Where the claim names a null (what is read when there is no effect): ``smaller`` between the two, ``larger`` beyond
+the prediction, ``reversed`` beyond the null, ``not_reproduced`` where the narrower interval shows that there is practically no effect.
+Without one: ``smaller`` below and ``larger`` above.  Everything else is ``inconclusive``.  ``analysis.laws`` has the rules for what is
+asked of every single trial, ``analysis.missing`` those for pairs that are not there.
 """
 
 import math
@@ -23,11 +24,15 @@ memory follow latency, counts follow CPU (both are steady)."""
 EXACT_FAMILIES: frozenset[Family] = frozenset({"count", "share", "memory"})
 """What can be equal to a prediction at all.  A time never is: "about" with tolerance 0 is an edge without margin there."""
 ROUNDING = 1e-9
+RELATION_WORDS = {"about": "", "at_most": "at most ", "at_least": "at least "}
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a claim asks under one condition.  ``logarithmic`` is the scale of the estimate: see ``judge.estimate_of``."""
+    """What a claim asks under one condition.  ``logarithmic`` is the scale of the estimate: see ``readings.estimate_of``.
+
+    ``level`` is that of the interval which decides: 95 %, or what a registered look may spend.
+    """
 
     predicted: float
     relation: Relation
@@ -35,6 +40,12 @@ class Question:
     null: float | None
     family: Family
     logarithmic: bool = False
+    level: float = statistics.LEVEL
+
+    @property
+    def narrow_level(self) -> float:
+        """The level of the interval that shows "no effect": two one-sided tests, each with the error of the whole (95 % gives 90 %)."""
+        return 1 - 2 * (1 - self.level)
 
     @property
     def is_law(self) -> bool:
@@ -66,6 +77,11 @@ class Question:
         half = share * (abs(self.outside_null) or abs(self.predicted))
         return self.outside_null - half, self.outside_null + half
 
+    def estimate(self, values: Sequence[float]) -> Estimate:
+        """The estimate that this question is about, on its own scale and level."""
+        make = statistics.of_ratios if self.logarithmic else statistics.of_values
+        return make(values, self.null, self.level)
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -78,118 +94,102 @@ class Conclusion:
 
 def short(value: float) -> str:
     """A number in about four digits."""
+    if value == math.inf:
+        return "never"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def _range(low: float, high: float) -> str:
+def range_text(low: float, high: float) -> str:
+    """``[1.9, 2.1]``, or the one number that both ends are."""
     return f"[{short(low)}, {short(high)}]" if low != high else short(low)
 
 
-def _band_text(question: Question) -> str:
+def band_text(question: Question) -> str:
+    """The prediction with its tolerance in words."""
     low, high = question.band
     if low == -math.inf:
         return f"at most {short(high)}"
-    return f"at least {short(low)}" if high == math.inf else _range(low, high)
+    return f"at least {short(low)}" if high == math.inf else range_text(low, high)
 
 
-def _inside(low: float, high: float, band: tuple[float, float]) -> bool:
-    slack = ROUNDING * max(abs(low), abs(high))
+def fits(question: Question, low: float, high: float) -> bool:
+    """Whether a range lies in the band, to the last digits."""
+    band = question.band
+    slack = ROUNDING * max((abs(one) for one in (low, high) if math.isfinite(one)), default=0.0)
     return band[0] - slack <= low and high <= band[1] + slack
 
 
 def _classify(question: Question, low: float, high: float, narrow: tuple[float, float]) -> Conclusion:
-    """The rules for one interval: ``low`` to ``high`` at 95 %, ``narrow`` at 90 %."""
-    band, null = question.band, question.outside_null
-    seen = _range(low, high)
-    if _inside(low, high, band):
-        return Conclusion("reproduced", f"{seen} lies in the predicted {_band_text(question)}")
+    """The rules for one interval: ``low`` to ``high`` at the question's level, ``narrow`` at its narrow level."""
+    band, null, wanted = question.band, question.outside_null, band_text(question)
+    seen = range_text(low, high)
+    if fits(question, low, high):
+        return Conclusion("reproduced", f"{seen} lies in the predicted {wanted}")
     no_effect = question.no_effect
     if no_effect is not None and no_effect[0] <= narrow[0] and narrow[1] <= no_effect[1]:
+        level = f"{100 * question.narrow_level:.3g} %"
         return Conclusion(
             "not_reproduced",
-            f"practically no effect: the 90 % interval {_range(*narrow)} lies within {_range(*no_effect)}",
+            f"practically no effect: the {level} interval {range_text(*narrow)} lies within {range_text(*no_effect)}",
         )
     below, above = high < band[0], low > band[1]
     if not below and not above:
-        return Conclusion("inconclusive", f"{seen} spans an edge of the predicted {_band_text(question)}")
-    toward_null = null is not None and ((below and null < band[0]) or (above and null > band[1]))
-    if null is None or not toward_null:
-        return Conclusion(
-            "not_reproduced",
-            f"{'smaller' if below else 'larger'} than predicted: {seen} against {_band_text(question)}",
-        )
+        return Conclusion("inconclusive", f"{seen} spans an edge of the predicted {wanted}")
+    if null is None:
+        side: VerdictName = "smaller" if below else "larger"
+        return Conclusion(side, f"{side} than predicted: {seen} against {wanted}")
+    if not ((below and null < band[0]) or (above and null > band[1])):
+        return Conclusion("larger", f"more of the effect than predicted: {seen} against {wanted}")
     if (below and low > null) or (above and high < null):
-        return Conclusion(
-            "smaller", f"an effect in the predicted direction, but {seen} instead of {_band_text(question)}"
-        )
+        return Conclusion("smaller", f"an effect in the predicted direction, but {seen} instead of {wanted}")
     if (below and high < null) or (above and low > null):
         return Conclusion("reversed", f"the opposite: {seen} lies beyond {short(null)}, which is no effect")
-    return Conclusion(
-        "inconclusive", f"{seen} misses the predicted {_band_text(question)} but includes {short(null)}, no effect"
-    )
+    return Conclusion("inconclusive", f"{seen} misses the predicted {wanted} but includes {short(null)}, no effect")
 
 
-def _exact(question: Question, values: Sequence[float]) -> Conclusion:
-    """A law: every trial must fit; one that does not refutes it."""
-    low, high = question.band
-    fits = [low * (1 - math.copysign(ROUNDING, low)) <= v <= high * (1 + math.copysign(ROUNDING, high)) for v in values]
-    count, total = sum(fits), len(values)
-    relation = {"about": "", "at_most": "at most ", "at_least": "at least "}[question.relation]
-    said = f"predicted {relation}{short(question.predicted)}"
-    seen = _range(min(values), max(values))
-    if count == total:
-        return Conclusion("reproduced", f"{said}, observed {seen}, {total} of {total} trials")
-    said += f", observed {seen}: {count} of {total} trials agree"
-    null = question.outside_null
-    if null is None:
-        return Conclusion("not_reproduced", said)
-    up = question.predicted > null
-    if all(value == null for value in values):
-        return Conclusion("not_reproduced", f"{said}; {short(null)} is no effect")
-    if all(value < null if up else value > null for value in values):
-        return Conclusion("reversed", f"{said}; beyond {short(null)}, which is no effect")
-    between = (null < v < question.predicted if up else question.predicted < v < null for v in values)
-    if all(between):
-        return Conclusion("smaller", f"{said}; an effect in the predicted direction")
-    return Conclusion("not_reproduced", said)
+def _distances(question: Question, estimate: Estimate, edges: Iterable[float]) -> list[float]:
+    if question.logarithmic and min(estimate.values) > 0:
+        return [abs(math.log(estimate.value / edge)) for edge in edges if edge > 0]
+    return [abs(estimate.value - edge) for edge in edges]
 
 
 def _more_pairs(question: Question, estimate: Estimate, low: float, high: float) -> int | None:
-    """How many more pairs keep the interval off the edges that it spans now."""
+    """How many more pairs keep the interval off the edges that it spans now, or fit the narrow one into "no effect"."""
+    logarithmic = question.logarithmic and min(estimate.values) > 0
+    values = [math.log(value) for value in estimate.values] if logarithmic else list(estimate.values)
     edges = [
         e for e in (*question.band, question.outside_null) if e is not None and math.isfinite(e) and low <= e <= high
     ]
-    if question.logarithmic and min(estimate.values) > 0 and all(edge > 0 for edge in edges):
-        values = [math.log(value) for value in estimate.values]
-        distances = [abs(math.log(estimate.value / edge)) for edge in edges]
-    else:
-        values, distances = list(estimate.values), [abs(estimate.value - edge) for edge in edges]
-    return statistics.more_pairs(values, min(distances)) if distances else None
+    ways = []
+    if distances := _distances(question, estimate, edges):
+        ways.append(statistics.more_pairs(values, min(distances), question.level))
+    no_effect = question.no_effect
+    if no_effect is not None and no_effect[0] < estimate.value < no_effect[1]:
+        room = min(_distances(question, estimate, no_effect))
+        ways.append(statistics.more_pairs(values, room, question.narrow_level))
+    return min((way for way in ways if way is not None), default=None)
 
 
 def judge_estimate(question: Question, estimate: Estimate) -> Conclusion:
-    """The verdict of one claim under one condition.
+    """The verdict of one claim with a tolerance under one condition, all of whose values are finite.
 
     One trial has no interval: a count is judged as it stands, a time, rate or CPU is inconclusive.  Identical values make an interval
     of no width, which is judged like any other.  A robust twin that concludes something else makes it inconclusive.
     """
-    if question.is_law:
-        return _exact(question, estimate.values)
     low, high = estimate.low, estimate.high
     if low is None or high is None:
         if question.family in EXACT_FAMILIES:
             alone = _classify(question, estimate.value, estimate.value, (estimate.value, estimate.value))
             return Conclusion(alone.verdict, f"{alone.reason} (one trial, no interval)")
         return Conclusion("inconclusive", "one pair has no interval", statistics.more_pairs(estimate.values, 0.0))
-    narrow = statistics.interval(estimate, 0.90, logarithmic=question.logarithmic) if low != high else (low, high)
-    first = _classify(question, low, high, narrow or (low, high))
+    narrow = statistics.interval(estimate, question.narrow_level, logarithmic=question.logarithmic)
+    first = _classify(question, low, high, narrow if narrow and low != high else (low, high))
     if first.verdict == "inconclusive":
         return Conclusion("inconclusive", first.reason, _more_pairs(question, estimate, low, high))
     twin = _twin(question, estimate)
     if twin is not None and twin.verdict not in (first.verdict, "inconclusive"):
-        return Conclusion(
-            "inconclusive", f"the mean says {first.verdict}, the robust twin {twin.verdict}: {twin.reason}", 2
-        )
+        mean, robust = (one.verdict.replace("_", " ") for one in (first, twin))
+        return Conclusion("inconclusive", f"the mean says {mean}, the robust twin {robust}: {twin.reason}", 2)
     return first
 
 
@@ -200,7 +200,7 @@ def _twin(question: Question, estimate: Estimate) -> Conclusion | None:
     """
     if estimate.robust_low is None or estimate.robust_high is None:
         return None
-    narrow = statistics.interval(estimate, 0.90, logarithmic=question.logarithmic, robust=True)
+    narrow = statistics.interval(estimate, question.narrow_level, logarithmic=question.logarithmic, robust=True)
     return _classify(
         question, estimate.robust_low, estimate.robust_high, narrow or (estimate.robust_low, estimate.robust_high)
     )
@@ -218,7 +218,7 @@ def worst(verdicts: Iterable[VerdictName]) -> VerdictName:
 def gotcha_verdict(claims: Sequence[ClaimVerdict]) -> VerdictName:
     """The worst of the claims, but a harm that shows without its mechanism is ``symptom_only``: something else may cause it."""
     harms = [claim.verdict for claim in claims if claim.kind == "harm"]
-    harm_shows = bool(harms) and all(verdict in ("reproduced", "smaller") for verdict in harms)
+    harm_shows = bool(harms) and all(verdict in ("reproduced", "smaller", "larger") for verdict in harms)
     verdicts: list[VerdictName] = []
     for claim in claims:
         failed = claim.kind == "mechanism" and claim.verdict in ("reversed", "not_reproduced")

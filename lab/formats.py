@@ -41,11 +41,23 @@ def environment_update_to_3(environment: Document) -> None:
     environment.setdefault("siblings", [])
 
 
+def verdicts_update_to_2(verdicts: Document) -> None:
+    """A law had its range in the place of an interval.  The words are left as they were said: a judged run can be judged again."""
+    claims = [claim for gotcha in verdicts.get("gotchas", ()) for claim in gotcha.get("claims", ())]
+    for claim in claims:
+        for measured in (one["measured"] for one in claim.get("conditions", ()) if one.get("measured")):
+            seen = (min(measured["values"]), max(measured["values"]))
+            measured["lowest"], measured["highest"] = seen
+            if claim.get("tolerance") == 0 and (measured["low"], measured["high"]) == seen:
+                measured["low"] = measured["high"] = None
+
+
 STEPS: Mapping[str, Sequence[Step]] = {
     "TrialRecord": (trial_update_to_2, trial_update_to_3),
     "Environment": (environment_update_to_2, environment_update_to_3),
     "RunPlan": (),
     "Added": (),
+    "RunVerdicts": (verdicts_update_to_2,),
 }
 """The steps from format 1 on, by the dataclass that reads the file."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from analysis.model import RunVerdicts
 from lab.codec import from_json, to_json
 from lab.errors import StoreError
 from lab.formats import STEPS, WRITTEN_AS
@@ -16,7 +17,9 @@ from lab.record import FORMAT_VERSION, Added, Environment, TrialRecord
 from lab.store import RunFolder, TrialFolder
 
 GOLDEN = Path(__file__).parent / "golden"
-KINDS: dict[str, Any] = {"TrialRecord": TrialRecord, "Environment": Environment, "RunPlan": RunPlan, "Added": Added}
+KINDS: dict[str, Any] = {
+    "TrialRecord": TrialRecord, "Environment": Environment, "RunPlan": RunPlan, "Added": Added, "RunVerdicts": RunVerdicts,
+}  # fmt: skip
 FILES: dict[str, Any] = {"trial": TrialRecord, "environment": Environment, "plan": RunPlan}
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from analysis import statistics
 from analysis.facts import TrialFacts
-from analysis.judge import Case, estimate_of, is_logarithmic, judge_claim
+from analysis.judge import Case, judge_claim
+from analysis.laws import judge_trials
 from analysis.metrics import Family, Refusal
 from analysis.model import ClaimVerdict, Estimate, GateResult, VerdictName
+from analysis.readings import estimate_of, is_logarithmic, read_pairs
 from analysis.verdicts import Question, gotcha_verdict, judge_estimate, worst
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, MetricExpression, Relation, RunPlan
 from lab.record import TrialRecord
@@ -35,13 +37,18 @@ def question(
         (question(4.0), (2.0, 2.02, 1.98, 2.01), "smaller"),
         (question(4.0), (0.5, 0.51, 0.5, 0.49), "reversed"),
         (question(4.0), (1.01, 0.99, 1.0, 1.02), "not_reproduced"),
-        (question(4.0), (8.0, 8.1, 7.9, 8.0), "not_reproduced"),  # an effect, but not the one that was predicted
+        (question(4.0), (8.0, 8.1, 7.9, 8.0), "larger"),
         (question(4.0), (1.0, 4.0, 2.0, 9.0), "inconclusive"),
         (question(4.0), (1.12, 0.9, 1.3, 1.25), "inconclusive"),  # includes no effect, but does not show it
         (question(2.0, "at_least"), (9.0, 9.5, 9.2, 9.1), "reproduced"),
         (question(1.2, "at_most"), (1.0, 1.01, 0.99, 1.02), "reproduced"),
-        (question(1.2, "at_most"), (2.0, 2.02, 1.98, 2.01), "not_reproduced"),
+        (question(1.2, "at_most"), (2.0, 2.02, 1.98, 2.01), "larger"),  # a tax that is dearer than predicted
         (question(0.25, null=1.0), (0.5, 0.51, 0.5, 0.49), "smaller"),
+        (question(0.25, null=1.0), (0.1, 0.101, 0.1, 0.099), "larger"),  # more of the effect, whichever way it goes
+        (question(0.25, null=1.0), (2.0, 2.02, 1.98, 2.01), "reversed"),
+        (question(4.0, null=None), (2.0, 2.02, 1.98, 2.01), "smaller"),  # nobody said what no effect would be
+        (question(4.0, null=None), (8.0, 8.1, 7.9, 8.0), "larger"),
+        (question(1.0, "at_least", null=None), (0.5, 0.51, 0.5, 0.49), "smaller"),
     ],
 )
 def test_the_lattice(asked: Question, values: tuple[float, ...], verdict: VerdictName) -> None:
@@ -71,19 +78,38 @@ def test_one_pair_decides_a_count_and_never_a_time() -> None:
 
 def test_a_law_must_hold_in_every_trial() -> None:
     law = Question(400.0, "about", 0.0, None, "count")
-    assert judge_estimate(law, statistics.of_values([400.0, 400.0])).verdict == "reproduced"
-    assert judge_estimate(law, statistics.of_values([400.0, 401.0])).verdict == "not_reproduced"
-    with_null = replace(law, null=100.0)
-    assert judge_estimate(with_null, statistics.of_values([300.0, 320.0])).verdict == "smaller"
-    assert judge_estimate(with_null, statistics.of_values([90.0, 99.0])).verdict == "reversed"
-    assert judge_estimate(with_null, statistics.of_values([100.0, 100.0])).verdict == "not_reproduced"
+    assert judge_trials(law, [400.0, 400.0]).verdict == "reproduced"
+    broken = judge_trials(law, [400.0, 401.0, 400.0])
+    assert broken.verdict == "law_broken" and "2 of 3 trials agree" in broken.reason
+    assert judge_trials(law, [401.0, 402.0]).verdict == "larger"
+    assert judge_trials(law, [0.0, 399.0]).verdict == "smaller"
+    assert judge_trials(law, [399.0, 401.0]).verdict == "law_broken"  # neither less nor more
+
+
+def test_a_law_with_a_null_knows_absent_from_less() -> None:
+    law = Question(400.0, "about", 0.0, 100.0, "count")
+    assert judge_trials(law, [300.0, 320.0]).verdict == "smaller"
+    assert judge_trials(law, [90.0, 99.0]).verdict == "reversed"
+    assert judge_trials(law, [100.0, 100.0]).verdict == "not_reproduced"
+    assert judge_trials(law, [100.0, 101.0]).verdict == "law_broken"
+    assert judge_trials(law, [401.0, 402.0]).verdict == "larger"
+    saves = Question(1.0, "at_most", 0.0, 40.0, "count")
+    assert judge_trials(saves, [2.0, 39.0]).verdict == "smaller"
+    assert judge_trials(saves, [41.0]).verdict == "reversed"
+    quick = Question(
+        0.1, "at_least", 0.0, 0.01, "time"
+    )  # a time is never equal to anything: the equivalence band stands for it
+    assert judge_trials(quick, [0.0101, 0.0098]).verdict == "not_reproduced"
+    assert judge_trials(quick, [0.0115, 0.0120]).verdict == "smaller"
 
 
 def test_a_bound_on_a_time_is_a_law_too() -> None:
     bound = Question(0.1, "at_least", 0.0, None, "inside")
-    wild = statistics.of_ratios([0.105, 0.72, 0.93])  # its interval reaches far below the bound, no trial does
-    assert judge_estimate(bound, wild).verdict == "reproduced"
-    assert judge_estimate(bound, statistics.of_ratios([0.09, 0.72, 0.93])).verdict == "not_reproduced"
+    wild = [0.105, 0.72, 0.93]  # the interval of their mean reaches far below the bound, no trial does
+    assert judge_trials(bound, wild).verdict == "reproduced"
+    found = judge_trials(bound, [0.09, 0.72, 0.93])
+    assert found.verdict == "law_broken"
+    assert found.reason == "predicted at least 0.1, observed [0.09, 0.93]: 2 of 3 trials agree"
 
 
 def test_the_robust_twin_can_only_make_it_inconclusive() -> None:
@@ -98,6 +124,9 @@ def test_the_robust_twin_can_only_make_it_inconclusive() -> None:
 def test_the_worst_part_speaks_for_the_whole_and_nothing_is_never_a_pass() -> None:
     assert worst(["reproduced", "smaller", "invalid"]) == "invalid"
     assert worst(["reproduced", "smaller"]) == "smaller"
+    assert worst(["smaller", "larger", "reproduced"]) == "larger"
+    assert worst(["larger", "law_broken"]) == "law_broken"
+    assert worst(["law_broken", "not_reproduced"]) == "not_reproduced"
     assert worst([]) == "inconclusive"
 
 
@@ -109,6 +138,8 @@ def test_harm_without_its_mechanism_is_a_symptom_only() -> None:
     harm, fix = claim_verdict("harm", "reproduced"), claim_verdict("fix", "reproduced")
     assert gotcha_verdict([harm, claim_verdict("mechanism", "not_reproduced"), fix]) == "symptom_only"
     assert gotcha_verdict([harm, claim_verdict("mechanism", "reproduced"), fix]) == "reproduced"
+    more = claim_verdict("harm", "larger")
+    assert gotcha_verdict([more, claim_verdict("mechanism", "not_reproduced"), fix]) == "symptom_only"
     no_harm = claim_verdict("harm", "not_reproduced")
     assert gotcha_verdict([no_harm, claim_verdict("mechanism", "not_reproduced")]) == "not_reproduced"
 
@@ -156,11 +187,6 @@ def test_arms_are_compared_pair_by_pair() -> None:
     assert verdict.at_headline.measured.values == pytest.approx((2.0, 2.0, 2.0))
 
 
-def test_a_pair_with_a_missing_arm_is_left_out() -> None:
-    a_case, plan = case(slower(), pairs((0.2, 0.2, 0.2), (0.1, 0.1)))
-    assert judge_claim(a_case, plan.claims[0]).at_headline.pairs == 2
-
-
 def test_a_failed_gate_makes_a_time_invalid_and_leaves_a_count_alone() -> None:
     gate = GateResult("G1", CONDITION.key, False, 0.02, 0.001, "p99 lag 20 ms", "Give the generator a core.")
     a_case, plan = case(slower(), pairs((0.2, 0.2, 0.2), (0.1, 0.1, 0.1)), (gate,))
@@ -184,7 +210,7 @@ def test_a_crash_in_the_rules_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("analysis.judge.judge_estimate", broken)
+    monkeypatch.setattr("analysis.judge.judge_values", broken)
     a_case, plan = case(slower(), pairs((0.2, 0.2), (0.1, 0.1)))
     verdict = judge_claim(a_case, plan.claims[0])
     assert verdict.verdict == "inconclusive" and "analysis crashed: ZeroDivisionError" in verdict.at_headline.reason
@@ -192,9 +218,8 @@ def test_a_crash_in_the_rules_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_a_clock_measured_never_has_an_interval_below_zero() -> None:
     expression = MetricExpression.parse("naive.loop_lag_max_s")
-    estimate, _ = estimate_of(
-        [trial("naive", k, loop_lag_max_s=v) for k, v in enumerate((0.1, 0.7, 0.9))], expression, None
-    )
+    trials = [trial("naive", k, loop_lag_max_s=v) for k, v in enumerate((0.1, 0.7, 0.9))]
+    estimate = estimate_of(read_pairs(trials, expression), expression, None)
     assert estimate is not None and is_logarithmic(expression)
     assert estimate.low is not None and 0 < estimate.low < estimate.value < (estimate.high or 0)
     assert estimate.value == pytest.approx(math.exp(sum(math.log(v) for v in (0.1, 0.7, 0.9)) / 3))
@@ -214,4 +239,5 @@ def test_a_law_is_shown_from_the_least_to_the_most() -> None:
     )
     a_case, plan = case(claim, [trial("naive", 0, requests_ok=298.0), trial("naive", 1, requests_ok=354.0)])
     measured = judge_claim(a_case, plan.claims[0]).at_headline.measured
-    assert measured is not None and (measured.low, measured.high) == (298.0, 354.0)
+    assert measured is not None and (measured.lowest, measured.highest) == (298.0, 354.0)
+    assert (measured.low, measured.high, measured.p_value) == (None, None, None)  # an interval is another thing

@@ -59,12 +59,12 @@ def _kinds() -> dict[str, _Kind]:
 
 def picture(chart: Chart, data: ChartData) -> Picture:
     """The numbers of a chart, its title rendered with the claims' values.  Raises ChartUnavailable where they cannot be had."""
-    from analysis.answers import render_template
+    from analysis.charts.select import title_of
 
     kind = _kinds().get(chart.kind)
     if kind is None:
         raise ChartUnavailable(f"there is no kind of chart {chart.kind!r}", f"Kinds: {', '.join(KINDS)}.")
-    return kind.numbers(replace(chart, title=render_template(chart.title, data.verdict.claims)), data)
+    return kind.numbers(replace(chart, title=title_of(chart, data.verdict.claims)), data)
 
 
 def figure(drawn: Picture) -> "Figure":

@@ -45,15 +45,15 @@ def draw(
     A chart for which this run has no data is a ``Drawn`` with its ``problem``.  Raises UsageError for a kind that does not exist,
     StoreError where a file cannot be written.
     """
-    from analysis.answers import render_template
     from analysis.charts import KINDS, picture
+    from analysis.charts.select import title_of
 
     if chart.kind not in KINDS:
         raise UsageError(f"{plan.slug}: there is no kind of chart {chart.kind!r}", f"Kinds: {', '.join(KINDS)}.")
     try:
         shown = picture(chart, ChartData(plan, verdict, lambda: trials))
     except ChartUnavailable as unavailable:
-        title = render_template(chart.title, verdict.claims)
+        title = title_of(chart, verdict.claims)
         return Drawn(
             title, f"{title}. No picture: {unavailable}.", problem=f"{unavailable}. {unavailable.hint}".strip()
         )

@@ -6,7 +6,7 @@ format_version history of the stored pictures (derived/charts/*.json)
     1  first
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -101,7 +101,7 @@ class ChartData:
     verdict: GotchaVerdict
     folders: "Callable[[], Sequence[FolderLike | Trial]]" = field(default=tuple)
 
-    def values(self, condition: str, variant: str, metric: str) -> tuple[float, ...]:
-        """The per-pair values of a metric, empty where there are none."""
-        variants: Mapping[str, Mapping[str, tuple[float, ...]]] = self.verdict.metrics.get(condition, {})
-        return variants.get(variant, {}).get(metric, ())
+    def values(self, condition: str, variant: str, metric: str) -> dict[int, float]:
+        """The values of a metric by pair, +inf for never; empty where there are none."""
+        seen = self.verdict.metrics.get(condition, {}).get(variant, {}).get(metric, ())
+        return {pair: value for pair, value in enumerate(seen) if value is not None}

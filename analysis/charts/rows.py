@@ -44,29 +44,30 @@ def cpu(chart: Chart, data: ChartData) -> Picture:
 
 
 def _figures(claim: ClaimVerdict) -> str:
-    at = claim.at_headline
-    if at.measured is None:
+    at, measured = claim.at_headline, claim.at_headline.quotable
+    if measured is None:
         return "not measured"
     relation = {"at_most": "≤ ", "at_least": "≥ "}.get(claim.relation, "")
-    return f"{human(at.measured.value, claim.unit)}\npredicted {relation}{human(at.predicted, claim.unit)}"
+    return f"{human(measured.value, claim.unit)}\npredicted {relation}{human(at.predicted, claim.unit)}"
 
 
 def _ratios(claim: ClaimVerdict, raw: bool) -> tuple[float, float | None, float | None, tuple[float, ...]] | None:
     """Value, interval and single pairs of a row, or None where it has no place on a log axis."""
-    at = claim.at_headline
-    if at.measured is None:
+    measured = claim.at_headline.quotable
+    if measured is None or measured.never:
         return None
-    scale = 1.0 if raw else at.predicted
+    scale = 1.0 if raw else claim.at_headline.predicted
     if scale == 0:
-        return (1.0, 1.0, 1.0, ()) if at.measured.value == 0 else None
-    if scale < 0 or at.measured.value <= 0:
+        return (1.0, 1.0, 1.0, ()) if measured.value == 0 else None
+    if scale < 0 or measured.value <= 0:
         return None
-    bounds = [None if bound is None else max(bound / scale, 1e-3) for bound in (at.measured.low, at.measured.high)]
+    ends = (measured.lowest, measured.highest) if measured.is_range else (measured.low, measured.high)
+    bounds = [None if bound is None else max(bound / scale, 1e-3) for bound in ends]
     return (
-        at.measured.value / scale,
+        measured.value / scale,
         bounds[0],
         bounds[1],
-        tuple(value / scale for value in at.measured.values if value > 0),
+        tuple(value / scale for value in measured.values if value > 0),
     )
 
 
@@ -97,9 +98,9 @@ def forest(chart: Chart, data: ChartData) -> Picture:
         for i, (claim, _) in enumerate(rows)
     )
     left = len(wanted) - len(rows)
-    notes = ["shaded: where the claim holds (prediction and tolerance); bars: 95 % interval over pairs"]
+    notes = ["shaded: where the claim holds (prediction and tolerance); bars: 95 % interval over pairs, for exact claims from the least to the most"]
     if left:
-        notes.append(f"{left} more in the table: not measured, or zero")
+        notes.append(f"{left} more in the table: not measured, never, or zero")
     return Picture(
         "forest", chart.title, "measured ratio" if raw else "measured ÷ predicted", "x", (Panel(""),), (*series, *bands),
         data.plan.variants, tuple(f"{claim.kind}: {claim.statement}" for claim, _ in rows), notes=tuple(notes), log_x=True,

@@ -1,13 +1,14 @@
 """Which conditions, x values, estimates and predictions a chart shows."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.answers import sentence
 from analysis.charts.model import ChartData, ChartUnavailable
 from analysis.frames import Trial, open_trial
 from analysis.metrics import METRICS, Refusal, measure, parse_metric, unit_of
-from analysis.model import Estimate
+from analysis.model import ClaimVerdict, Estimate
 from analysis.statistics import of_ratios, of_values
 from lab.model import Burst, Chart, ClaimPlan, Condition, MetricExpression, OpenLoad, Scalar
 
@@ -86,6 +87,12 @@ def y_words(chart: Chart, metric: str) -> str:
     return label
 
 
+def title_of(chart: Chart, claims: Sequence[ClaimVerdict]) -> str:
+    """The chart's title with its numbers; where one may not be quoted, what is drawn."""
+    words = y_words(chart, chart.metric)
+    return sentence(chart.title, claims) or (words[:1].upper() + words[1:]) or chart.kind
+
+
 def estimate(values: Sequence[float], ratio: bool = False) -> Estimate:
     """Value and 95 % interval over pairs, as the verdicts make them."""
     return of_ratios(values, None) if ratio else of_values(values)
@@ -94,17 +101,21 @@ def estimate(values: Sequence[float], ratio: bool = False) -> Estimate:
 def metric_values(data: ChartData, condition: str, variant: str, metric: str) -> tuple[float, ...]:
     """Per-pair values of a metric, or of the ratio ``a.metric / b.metric`` (then ``variant`` plays no part)."""
     if " / " not in metric:
-        return _known(data, condition, variant, metric.strip())
+        return _all_or_none(_known(data, condition, variant, metric.strip()))
     above, below = MetricExpression.parse(metric).refs
     tops = _known(data, condition, above.variant, str(above).partition(".")[2])
     bottoms = _known(data, condition, below.variant, str(below).partition(".")[2])
-    if len(tops) != len(bottoms):
-        return ()
-    return tuple(top / bottom for top, bottom in zip(tops, bottoms, strict=True) if bottom)
+    shared = [pair for pair in sorted(tops) if bottoms.get(pair)]
+    return _all_or_none({pair: tops[pair] / bottoms[pair] for pair in shared})
 
 
-def _known(data: ChartData, condition: str, variant: str, metric: str) -> tuple[float, ...]:
-    """The verdict's per-pair values; where it has none of the metric, what the trials give (a chart of a ratio, an old verdict)."""
+def _all_or_none(values: Mapping[int, float]) -> tuple[float, ...]:
+    """The values in the order of pairs.  Where one is "never" there is no mean to draw: the rest alone would flatter it."""
+    return tuple(values[pair] for pair in sorted(values)) if all(map(math.isfinite, values.values())) else ()
+
+
+def _known(data: ChartData, condition: str, variant: str, metric: str) -> dict[int, float]:
+    """The verdict's values by pair; where it has none of the metric, what the trials give (a chart of a ratio, an old verdict)."""
     name, arg = parse_metric(metric)
     if metric in data.verdict.metrics.get(condition, {}).get(variant, {}) or name not in METRICS:
         return data.values(condition, variant, metric)
@@ -112,9 +123,9 @@ def _known(data: ChartData, condition: str, variant: str, metric: str) -> tuple[
     found: dict[int, float] = {}
     for one, trial in trials_of(data, cell, variant):
         value = measure(trial, data.plan, one, name, arg)
-        if not isinstance(value, Refusal) and math.isfinite(value):
+        if not isinstance(value, Refusal) and not math.isnan(value):
             found[trial.record.pair] = value
-    return tuple(found[pair] for pair in sorted(found))
+    return found
 
 
 def claims_about(chart: Chart, data: ChartData, *, any_argument: bool = False) -> list[ClaimPlan]:

@@ -1,6 +1,7 @@
 """What the pages show, as values: nothing here reads a file or knows HTML."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from analysis.charts.units import human, human_range
 from analysis.metrics import unit_of
-from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult, GotchaVerdict, VerdictName
+from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult, GotchaVerdict, PairValues, VerdictName
 from analysis.report.matrix import lead
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
 from lab.model import CLAIM_KINDS, GotchaPlan, RunPlan
@@ -147,7 +148,7 @@ def condition_table(verdict: GotchaVerdict, plan: GotchaPlan) -> tuple[tuple[str
         for variant in plan.variants_of(condition):
             values = verdict.metrics.get(condition.key, {}).get(variant, {})
             cells = tuple(_mean(values.get(metric, ()), unit_of(metric)) for metric, _ in columns)
-            arms.append((variant, max((len(v) for v in values.values()), default=0), cells))
+            arms.append((variant, max((sum(one is not None for one in v) for v in values.values()), default=0), cells))
         params = ", ".join(f"{name}={value}" for name, value in condition.params.items())
         rows.append(
             ConditionRow(
@@ -157,8 +158,13 @@ def condition_table(verdict: GotchaVerdict, plan: GotchaPlan) -> tuple[tuple[str
     return tuple(name for _, name in columns), rows
 
 
-def _mean(values: Sequence[float], unit: str) -> str:
-    return human(sum(values) / len(values), unit) if values else "–"
+def _mean(values: PairValues, unit: str) -> str:
+    """The mean over pairs; of a metric that was never read in some of them the others' mean would flatter it."""
+    known = [value for value in values if value is not None]
+    never = sum(value == math.inf for value in known)
+    if never:
+        return "never" if never == len(known) else f"never in {never} of {len(known)}"
+    return human(sum(known) / len(known), unit) if known else "–"
 
 
 @dataclass(frozen=True)
