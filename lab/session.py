@@ -1,6 +1,6 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -27,7 +27,7 @@ from lab.trial import RealExecutor
 class Request:
     """What the user asked for.  ``servers`` empty means each condition's own server; ``processes`` are those of the generator.
 
-    ``grid`` runs the headline condition alone, naive and correct, under each of the servers (compare).
+    ``grid`` runs the headline condition alone, naive and correct, under each of the servers and each set of ``packages`` (compare).
     """
 
     catalog: Catalog
@@ -41,6 +41,7 @@ class Request:
     quiet: bool
     processes: int = 1
     grid: bool = False
+    packages: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def measure(
     gotchas = request.catalog.plans(request.slugs, request.servers)
     if request.grid:
         gotchas = tuple(
-            as_grid(base, spread) for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
+            as_grid(base, spread, request.packages) for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
         )
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
     folder = new_run(request.results, label)
