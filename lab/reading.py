@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.errors import ServerError
 from lab.model import FinalRead, GotchaPlan
@@ -48,7 +49,7 @@ class Reads:
     tables: Mapping[str, int] = field(default_factory=dict)
     events: list[EventSeen] = field(default_factory=list)
     noise: Mapping[str, float] = field(default_factory=dict)
-    bystander: list[float] = field(default_factory=list)
+    bystander: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.cores import Cores, divide, on, place, usable
+from lab.cores import Cores, divide, on, place, siblings, usable
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, NotHereError, ServerError, ServiceError, StoreError, UsageError
 from lab.load import LoadChild, Measured, job_of, load_child
@@ -93,7 +93,7 @@ class RealExecutor:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         _make(folder.path)
         processes = processes_for(condition.load, self._processes)
-        cores = divide(usable(), condition.cores_needed, processes)
+        cores = divide(usable(), condition.cores_needed, processes, siblings(usable()))
         with ExitStack() as stack:
             stack.enter_context(on(cores.generator))
             self._place_services(cores)
@@ -188,11 +188,12 @@ class RealExecutor:
         if stage.database:
             pollers.append(Poller(reader.look_at_activity, ACTIVITY_POLL_S))
         reader.begin()
-        before = noise_snapshot()
+        before = noise_snapshot(stage.cores.used)
         everybody = TreeWatch({"ours": lambda: [os.getpid(), *services.guard.child_pids()]})
         everybody.start()
 
         def started(at_ns: int) -> None:
+            witness.begin(at_ns)
             watch.start()
             stage.start_events(at_ns, reads.events)
             for poller in pollers:
@@ -205,14 +206,15 @@ class RealExecutor:
         # a bystander's requests could not be told from the load's where the services' work is counted
         who = Bystander() if asks_for(gotcha, *COUNTED) else bystander_of(gotcha, condition)
         try:
-            with beside(services.guard, server.url, who, job["seed"], reads.bystander):
+            with beside(services.guard, job["url"], who, job["seed"]) as witness:
                 measured = child.run(job, limit_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]
             stage.stop_events()
+        reads.bystander = witness.report(condition, measured.started_ns, measured.ended_ns, measured.generator.warmup_s)
         reads.processes = watch.stop()
         reads.cpu_series = watch.series
-        reads.noise = noise_between(before, noise_snapshot(), everybody.stop()["ours"].cpu_ns)
+        reads.noise = noise_between(before, noise_snapshot(stage.cores.used), everybody.stop()["ours"].cpu_ns)
         wait_for_rows(server, measured.ended_ns)
         reader.end()
         for problem in problems:
@@ -236,7 +238,7 @@ class RealExecutor:
             cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
             affinity=affinity, versions=services.versions,
-            extra={name: kept for name, kept in (("probe_client_s", reads.bystander), ("notes", reads.notes)) if kept},
+            extra={**reads.bystander, **({"notes": reads.notes} if reads.notes else {})},
         )  # fmt: skip
 
 
