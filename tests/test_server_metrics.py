@@ -25,7 +25,7 @@ from tests.test_asgi import HeldLoop, ask, scope
 
 MS = 1_000_000
 START = 5_000_000_000
-GOLDEN = Path(__file__).parent / "golden" / "server-2.parquet"
+GOLDEN = Path(__file__).parent / "golden_parquet" / "server-2.parquet"
 CONDITION = Condition("one", ClosedLoad(1), duration_s=1.0)
 OF_ROWS = (
     "loop_lag_max_s",
