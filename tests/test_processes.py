@@ -17,6 +17,7 @@ from lab.model import Condition, Event, Journey
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
 from lab.record import EventSeen
 from lab.services.celery import CeleryNode
+from lab.services.guard import Group, signal_exactly, started, take_down
 from lab.services.supervisor import Services
 from lab.stage import Stage
 
@@ -66,6 +67,106 @@ def test_a_stopped_child_is_gone_with_its_own_children(guard: Guard, tmp_path: P
     child.stop(5)
     assert gone_within([child.pid, grandchild], 5)
     assert not child.killed
+
+
+ORPHANING = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(p.pid, flush=True)"
+
+
+def test_a_group_is_signalled_while_its_number_cannot_be_somebody_elses(
+    guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that has been reaped frees its number: the next signal may reach the group of a stranger."""
+    child = spawn(guard, [sys.executable, "-c", ORPHANING], tmp_path)
+    wait_until(lambda: (tmp_path / "log").read_text().strip().isdigit(), 10, child, "a pid")
+    orphan = int((tmp_path / "log").read_text())
+    deadline = time.monotonic() + 10
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert child.poll() == 0
+    assert alive(orphan)
+    held: list[bool] = []
+    really = os.killpg
+
+    def killpg(pgid: int, number: int) -> None:
+        held.append((Path("/proc") / str(pgid)).exists())  # a zombie of ours, so nobody else can have the number
+        really(pgid, number)
+
+    monkeypatch.setattr(os, "killpg", killpg)
+    child.stop(5)
+    assert held and all(held)
+    assert gone_within([orphan], 5)
+    before = len(held)
+    child.stop(5)
+    child._signal(signal.SIGKILL)
+    assert len(held) == before  # reaped: no further signal
+
+
+@pytest.mark.parametrize(("code", "expected"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", -9)])
+def test_the_exit_code_is_known_before_and_after_the_child_is_reaped(
+    guard: Guard, tmp_path: Path, code: str, expected: int
+) -> None:
+    child = spawn(guard, [sys.executable, "-c", code], tmp_path)
+    deadline = time.monotonic() + 10
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (child.poll(), child.poll()) == (expected, expected)
+    child.stop(1)
+    assert child.poll() == expected
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(SLEEPER, start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def test_the_guard_leaves_a_group_alone_whose_number_was_given_to_somebody_else(
+    sleeper: "subprocess.Popen[bytes]",
+) -> None:
+    group = Group(sleeper.pid, signal.SIGTERM)
+    group.start -= 100  # the leader that was registered began a second earlier: this one is another
+    take_down({sleeper.pid: group}, "no such marker", [])
+    assert sleeper.poll() is None
+    take_down({sleeper.pid: Group(sleeper.pid, signal.SIGTERM)}, "no such marker", [])
+    assert sleeper.wait(10) == -signal.SIGTERM
+
+
+def test_the_guard_ends_members_whose_leader_is_gone_once_it_knows_them(tmp_path: Path) -> None:
+    code = ORPHANING + "; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as leader:
+        assert leader.stdin is not None and leader.stdout is not None
+        orphan = int(leader.stdout.readline())
+        group = Group(leader.pid, signal.SIGTERM)
+        running = {leader.pid: {(pid, started(pid)) for pid in (leader.pid, orphan)}}
+        assert group.members(running, "no marker") == running[leader.pid]
+        leader.stdin.close()
+        leader.wait(10)
+    assert alive(orphan)
+    take_down({leader.pid: group}, "no marker", [])
+    assert gone_within([orphan], 5)
+
+
+def test_a_process_is_signalled_by_its_number_and_its_start(sleeper: "subprocess.Popen[bytes]") -> None:
+    signal_exactly(sleeper.pid, started(sleeper.pid) + 1, signal.SIGKILL)
+    assert sleeper.poll() is None
+    signal_exactly(sleeper.pid, started(sleeper.pid), signal.SIGKILL)
+    assert sleeper.wait(10) == -signal.SIGKILL
+
+
+def test_a_temporary_folder_of_a_block_is_gone_after_it_and_no_longer_the_guards(guard: Guard) -> None:
+    with pytest.raises(KeyError), guard.folder("test-") as folder:
+        (folder / "file").write_text("x")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        raise KeyError
+    assert not folder.exists()
+    folder.mkdir()  # somebody else's, by chance of the same name
+    guard.__exit__(None, None, None)
+    assert folder.exists()
+    folder.rmdir()
+    guard.__enter__()
 
 
 def test_a_child_that_ignores_term_is_killed_and_that_is_known(guard: Guard, tmp_path: Path) -> None:

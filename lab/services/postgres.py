@@ -26,7 +26,10 @@ PREFIX = "gotcha_lab_"
 OLDEST = 150000
 """PostgreSQL 15 was the first whose idle connections report what they counted."""
 REPORTED_AFTER_S = 10.0
-"""When a connection that has fallen idle reports what it counted in tables at the latest (PGSTAT_IDLE_INTERVAL of pgstat.c).  It reports at once only where its last report is a second old."""
+"""When a connection that has fallen idle reports what it counted in tables at the latest (PGSTAT_IDLE_INTERVAL of pgstat.c).
+
+It reports at once only where its last report is a second old.
+"""
 
 
 class Postgres:

@@ -6,11 +6,12 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lab.errors import ServerError, ServiceError
-from lab.processes import Guard, PortReservation, unused_log, wait_until
+from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in
 from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import Binaries, account, system_binaries, wheel_binaries
@@ -57,15 +58,41 @@ def start_postgres(guard: Guard, log_folder: Path, mode: str, settings: Mapping[
     named = os.environ.get("LAB_POSTGRES_URL")
     if named:
         keep_secret_in(named)
-        return _prepared(Postgres(named, "LAB_POSTGRES_URL"))
-    user = account()
-    binaries = system_binaries() if mode == "system" else wheel_binaries(user, guard.temporary_folder)
-    folder = guard.temporary_folder("postgres-")
-    password = keep_secret(secrets.token_urlsafe(18))
-    password_file = _password_file(folder, password, user)
-    _initdb(binaries, folder / "data", password_file, user)
-    password_file.unlink()
-    log_path = unused_log(log_folder, "postgres")
+        theirs = Postgres(named, "LAB_POSTGRES_URL")
+        theirs.prepare()
+        return theirs
+    folders: list[Path] = []
+
+    def scratch(prefix: str) -> Path:
+        folders.append(guard.temporary_folder(prefix))
+        return folders[-1]
+
+    def clean() -> None:
+        for folder in folders:
+            guard.remove(folder)
+
+    with ExitStack() as undo:
+        undo.callback(clean)
+        user = account()
+        binaries = system_binaries() if mode == "system" else wheel_binaries(user, scratch)
+        folder = scratch("postgres-")
+        password = keep_secret(secrets.token_urlsafe(18))
+        password_file = _password_file(folder, password, user)
+        _initdb(binaries, folder / "data", password_file, user)
+        password_file.unlink()
+        child, port, log_path = _start(guard, binaries, folder, unused_log(log_folder, "postgres"), settings, user)
+        undo.callback(child.stop, 2.0)
+        url = f"postgresql://lab:{password}@127.0.0.1:{port}/postgres"
+        ours = Postgres(url, binaries.source, child, log_path, clean)
+        ours.prepare()
+        undo.pop_all()
+    return ours
+
+
+def _start(
+    guard: Guard, binaries: Binaries, folder: Path, log_path: Path, settings: Mapping[str, str], user: str | None
+) -> tuple[Child, int, Path]:  # fmt: skip
+    """The server on a free port, once it accepts connections.  Raises ServiceError."""
     options = [part for name, value in {**SETTINGS, **settings}.items() for part in ("-c", f"{name}={value}")]
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
     with PortReservation() as reservation:
@@ -77,17 +104,10 @@ def start_postgres(guard: Guard, log_folder: Path, mode: str, settings: Mapping[
             wait_until(lambda: _accepts(log_path), START_TIMEOUT_S, child, "PostgreSQL to accept connections")
         except ServerError as error:
             child.stop(2.0)
-            guard.remove(folder)
             raise ServiceError(
-                f"PostgreSQL does not start: {error}", "See postgres.log; or set LAB_POSTGRES_URL."
+                f"PostgreSQL does not start: {error}", f"See {log_path.name}; or set LAB_POSTGRES_URL."
             ) from error
-    url = f"postgresql://lab:{password}@127.0.0.1:{reservation.port}/postgres"
-    return _prepared(Postgres(url, binaries.source, child, log_path, lambda: guard.remove(folder)))
-
-
-def _prepared(postgres: Postgres) -> Postgres:
-    postgres.prepare()
-    return postgres
+    return child, reservation.port, log_path
 
 
 def _accepts(log_path: Path) -> bool:
