@@ -16,6 +16,7 @@ import pytest
 
 import lab.probe_client as probe_client
 from lab.errors import LoadError
+from lab.loadgen.schedule import trace_of
 from lab.model import Claim, ClosedLoad, Condition, OpenLoad, Probe, Stage, StagedLoad
 from lab.probe_client import Asked, Bystander, Witness, ask_until_told, beside, bystander_of, instants_ns, report
 from lab.processes import Guard
@@ -177,6 +178,8 @@ def test_the_schedule_is_poisson_seeded_and_another_than_the_loads() -> None:
     instants = list(instants_ns(5 * S, 10.0, 7))
     assert instants == list(instants_ns(5 * S, 10.0, 7)) == sorted(instants)
     assert instants[:3] != list(instants_ns(5 * S, 10.0, 8))[:3]
+    loads = trace_of(OpenLoad(10.0), 1.0, 7).offsets_ns[0]
+    assert abs(instants[0] - 5 * S - loads) > 1000, "else each of its requests would meet one of the load's"
     assert all(5 * S < one < 5 * S + 600 * S for one in instants)
     gaps = [later - earlier for earlier, later in pairwise(instants)]
     mean = sum(gaps) / len(gaps)
@@ -221,6 +224,7 @@ def test_no_bystander_where_a_count_must_be_exact() -> None:
     law = Claim("c", "harm", "s", "naive.requests_ok", lambda c: 1.0, formula="1", source="x", tolerance=0.0)
     plan = replace(gotcha_plan(law, conditions=(condition,)), probes=(Probe("/health"),))
     assert bystander_of(plan, condition) == Bystander()
+    assert bystander_of(replace(plan, claims=(replace(plan.claims[0], tolerance=0.1),)), condition).path == "/health"
     assert bystander_of(plan, other) == Bystander("/health", 15.0)
     assert bystander_of(plan, Condition("three", ClosedLoad(1000), 5.0)) == Bystander()
 
