@@ -1,6 +1,6 @@
 """Scale of the analysis: a stored run of ten million samples is judged and reported; time, memory and bytes on disk are printed.
 
-``python -m benchmarks.analysis_scale [SAMPLES]``.  The run is made up (a queue at 70 % load), the path from the files on is the real one.
+``uv run benchmarks/analysis_scale.py [SAMPLES]``.  The run is made up (a queue at 70 % load), the path from the files on is the real one.
 """
 
 import resource
@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a script, it would not find the lab
 
 import numpy as np
 from numpy.typing import NDArray
