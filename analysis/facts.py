@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.frames import HTTP_ERROR, OK, TIMEOUT, Trial, in_window, window_ns
+from analysis.frames import HTTP_ERROR, OK, REFUSED, TIMEOUT, Trial, in_window, window_ns
 from analysis.handled import Handled, handled, unfinished
 from analysis.metrics import Refusal, measure
 from analysis.metrics.base import never, outcome_is, unanswered
@@ -56,8 +56,8 @@ class Histogram:
 class Rows:
     """What the rows of a trial add up to, to be compared with what others counted.
 
-    ``sent`` left, ``answered`` got an answer of any status, ``stamped`` of these name the worker, ``broken`` left and got none;
-    ``impossible`` are of no outcome that there is, or done before they were planned.  ``service_s`` and ``dispatched_s`` sum up the times
+    ``sent`` left, ``answered`` got an answer of any status, ``stamped`` of these name the worker, ``broken`` left and got none,
+    ``refused`` did not leave because nobody took the connection; ``impossible`` are of no outcome that there is, or done before they were planned.  ``service_s`` and ``dispatched_s`` sum up the times
     of those that left, from the sending and from the handing over.
     """
 
@@ -66,6 +66,7 @@ class Rows:
     answered: int = 0
     stamped: int = 0
     broken: int = 0
+    refused: int = 0
     impossible: int = 0
     service_s: float = 0.0
     dispatched_s: float = 0.0
@@ -160,7 +161,7 @@ def rows_of(trial: Trial) -> Rows:
     impossible = (planned <= 0) | (outcome < 0) | (outcome >= len(OUTCOMES)) | ((done > 0) & (done < planned))
     return Rows(
         len(outcome), int(left.sum()), int(answered.sum()), int((answered & (trial.column("pid") > 0)).sum()),
-        int((left & ~answered).sum()), int(impossible.sum()),
+        int((left & ~answered).sum()), int((~left & (outcome == REFUSED)).sum()), int(impossible.sum()),
         float((ended - sent)[left].sum()) / 1e9, float((ended - dispatched)[left].sum()) / 1e9,
     )  # fmt: skip
 

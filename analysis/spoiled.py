@@ -13,7 +13,9 @@ from lab.model import Condition, GotchaPlan
 from lab.record import TrialRecord
 
 
-def spoiled(records: Sequence[TrialRecord], gotcha: GotchaPlan, condition: Condition, folders: Sequence[FolderLike]) -> str:
+def spoiled(
+    records: Sequence[TrialRecord], gotcha: GotchaPlan, condition: Condition, folders: Sequence[FolderLike]
+) -> str:
     """Which gate a pair fails and why, or "".  ``records`` and ``folders`` are those of all its arms.
 
     A trial that failed is no reason: it is a result.  A crash of the analysis is none either: the judge meets it again and says so.

@@ -28,7 +28,9 @@ def keep_aside(run: RunFolder, pair: Sequence[TrialPlan], number: int) -> None:
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(here, there)
         except OSError as error:
-            raise StoreError(f"{here} cannot be kept as {there}: {error.strerror or error}", "Check the results folder.") from error
+            raise StoreError(
+                f"{here} cannot be kept as {there}: {error.strerror or error}", "Check the results folder."
+            ) from error
 
 
 def with_reasons(record: TrialRecord, reasons: Sequence[str]) -> TrialRecord:

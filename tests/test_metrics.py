@@ -1,12 +1,15 @@
 """Metrics on trials whose answer is known by construction."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from analysis.frames import Trial, memory_trial
+from analysis.frames import Ints, Trial, memory_trial, window_ns
 from analysis.metrics import METRICS, Refusal, measure, unit_of
-from lab.model import ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
-from lab.record import ProcessUse, TrialRecord
+from lab.model import Burst, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
+from lab.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
 SECOND = 1_000_000_000
@@ -72,14 +75,112 @@ def test_a_percentile_that_the_sample_cannot_support_is_refused() -> None:
     assert value(trial, condition, "latency_p99_s") == pytest.approx(0.01)
 
 
-def test_what_was_never_answered_is_not_left_out_of_a_percentile() -> None:
-    trial, condition = trial_of(OpenLoad(100.0), [k / 100 for k in range(100)], [0.01] * 100, 1.0)
-    outcome = np.zeros(100, dtype=np.int64)
-    outcome[50:] = 5  # half of them censored at the end of the drain
+def test_a_refused_percentile_says_how_many_seconds_more_it_needs() -> None:
+    """p95 of ten samples in ten seconds: 62 more at one a second."""
+    trial, condition = trial_of(OpenLoad(1.0), [float(k) for k in range(10)], [0.01] * 10, 10.0)
+    found = refusal(trial, condition, "latency_p95_s")
+    assert found.reason == "p95 of latency needs 72 requests, there are 10: about 62 s more"
+    assert found.hint == "Run 62 s longer, or at a greater rate." and found.kind == "unsupported"
+    burst, by_count = trial_of(Burst(10), [0.0] * 10, [0.01] * 10, 10.0)
+    assert "more" not in refusal(burst, by_count, "latency_p95_s").reason, "a burst does not last longer"
+
+
+def with_outcomes(trial: Trial, outcome: Ints, status: Ints | None = None) -> Trial:
     columns = {name: trial.column(name) for name in ("planned_ns", "dispatched_ns", "sent_ns", "done_ns")}
-    censored = memory_trial(trial.record, {**columns, "outcome": outcome})
-    assert value(censored, condition, "latency_p90_s") == float("inf")
-    assert value(censored, condition, "requests_censored") == 50
+    return memory_trial(
+        trial.record, {**columns, "outcome": outcome, "status": np.zeros_like(outcome) if status is None else status}
+    )
+
+
+def half(code: int, status: int = 0) -> tuple[Trial, Condition]:
+    """Fifty requests answered after 100 ms, and fifty that ended so after 1 ms."""
+    trial, condition = trial_of(OpenLoad(100.0), [k / 100 for k in range(100)], [0.1] * 50 + [0.001] * 50, 1.0)
+    first = np.arange(100) < 50
+    return with_outcomes(trial, np.where(first, 0, code), np.where(first, 200, status)), condition
+
+
+@pytest.mark.parametrize(("code", "status"), [(2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (1, 500), (1, 503)])
+def test_what_got_no_answer_of_any_use_is_never_in_a_percentile(code: int, status: int) -> None:
+    trial, condition = half(code, status)
+    assert value(trial, condition, "latency_p50_s") == pytest.approx(0.1)
+    assert value(trial, condition, "latency_p90_s") == value(trial, condition, "service_p90_s") == math.inf
+    assert value(trial, condition, "latency_max_s") == math.inf
+    assert "50 of 100" in refusal(trial, condition, "latency_mean_s").reason
+
+
+@pytest.mark.parametrize("status", [307, 404, 409, 429])
+def test_an_answer_below_500_that_nobody_expected_is_neither_a_success_nor_never(status: int) -> None:
+    trial, condition = half(1, status)
+    for name in ("latency_p50_s", "latency_p90_s", "latency_max_s", "latency_mean_s"):
+        assert value(trial, condition, name) == pytest.approx(0.1), "a fast 429 must not improve the p50"
+    assert value(trial, condition, "error_latency_p50_s") == pytest.approx(0.001)
+    assert value(trial, condition, "requests_ok") == 50 and value(trial, condition, "error_share") == 0.5
+
+
+def test_an_answer_that_the_request_expects_is_a_success_whatever_its_status() -> None:
+    trial, condition = half(0, 429)
+    assert (
+        value(trial, condition, "latency_p50_s") == pytest.approx(0.001) and value(trial, condition, "error_share") == 0
+    )
+
+
+def test_an_answer_that_is_not_http_is_an_error_with_a_time_of_its_own() -> None:
+    trial, condition = half(6)
+    assert value(trial, condition, "error_latency_p50_s") == pytest.approx(0.001)
+    assert value(trial, condition, "error_share") == 0.5
+
+
+def test_a_level_whose_requests_fail_has_no_fast_median() -> None:
+    trial, condition = half(3)
+    columns = {name: trial.column(name) for name in ("planned_ns", "sent_ns", "done_ns", "outcome", "status")}
+    levels = memory_trial(trial.record, {**columns, "level": np.where(np.arange(100) < 40, 0, 7)})
+    assert value(levels, condition, "latency_at_level_s", "0") == pytest.approx(0.1)
+    assert value(levels, condition, "latency_at_level_s", "7") == math.inf
+    assert "half of the requests of level 7" in refusal(levels, condition, "fit_slope", "latency").reason
+
+
+def test_failures_breach_a_limit_of_time() -> None:
+    trial, condition = trial_of(OpenLoad(100.0), [k / 100 for k in range(100)], [0.01] * 100, 1.0)
+    late = np.arange(100) >= 50
+    found = with_outcomes(trial, np.where(late, 1, 0), np.where(late, 503, 200))
+    assert value(found, condition, "time_to_breach_s", "0.5") == pytest.approx(0.5)
+
+
+def test_what_was_sent_is_answered_failed_or_censored() -> None:
+    """Requests in flight when the load ends are none of the first two, and none is counted twice."""
+    outcome = np.repeat(np.arange(7), [60, 10, 5, 5, 5, 10, 5])
+    trial, condition = trial_of(OpenLoad(100.0), [k / 100 for k in range(100)], [0.01] * 100, 1.0)
+    found = with_outcomes(trial, outcome)
+    sent, ok, censored = (
+        value(found, condition, name) for name in ("requests_sent", "requests_ok", "requests_censored")
+    )
+    failed = round(value(found, condition, "error_share") * 100)
+    assert (sent, ok, failed, censored) == (100, 60, 30, 10) and sent == ok + failed + censored
+
+
+def test_throughput_is_over_the_window_not_over_window_and_drain() -> None:
+    """One answer comes 60 s after a window of 10 s: 99 in 10 s, not 100 in 70 s and not 100 in 10 s."""
+    trial, condition = trial_of(OpenLoad(10.0), [k / 10 for k in range(100)], [0.01] * 99 + [60.1], 10.0)
+    late = replace(trial.record, load_ended_ns=START_NS + 70 * SECOND)  # the generator counts the drain in
+    columns = {name: trial.column(name) for name in ("planned_ns", "sent_ns", "done_ns")}
+    assert value(memory_trial(late, columns), condition, "throughput_rps") == pytest.approx(9.9)
+    assert value(trial, condition, "throughput_rps") == pytest.approx(9.9)
+
+
+def test_the_window_begins_when_the_warm_up_really_ended() -> None:
+    """Asked for 1 s, prolonged to 3: what was sent in between is no part of the measurement."""
+    planned = [k / 10 for k in range(50)]
+    trial, condition = trial_of(ClosedLoad(1), planned, [0.05] * 50, 2.0)
+    condition = replace(condition, warmup_s=1.0)
+    columns = {name: trial.column(name) for name in ("planned_ns", "sent_ns", "done_ns")}
+
+    def rate(warmup_s: float | None) -> float:
+        seen = GeneratorSeen(50, 50, 0, (), 0.0, 0.0, "", warmup_s=warmup_s)
+        whole = replace(trial.record, generator=seen, load_ended_ns=START_NS + 5 * SECOND)
+        assert window_ns(memory_trial(whole, columns), condition)[0] == START_NS + round((warmup_s or 1.0) * SECOND)
+        return value(memory_trial(whole, columns), condition, "throughput_rps")
+
+    assert rate(3.0) == pytest.approx(10.0) and rate(None) == pytest.approx(10.0)
 
 
 def test_requests_in_flight_are_those_between_sent_and_done() -> None:

@@ -1,6 +1,6 @@
 """From plan to trials on disk and on to a verdict, with an executor that answers from a formula."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import pytest
 from analysis.finish import exit_code
 from analysis.judge import judge_run
 from lab import environments
-from lab.errors import NotHereError, ServerError
+from lab.attempts import attempt_folder
+from lab.errors import NotHereError, ServerError, StoreError
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
 from lab.record import TrialRecord
-from lab.runner import MAX_REPEATS, Live, Progress, run_trials
+from lab.runner import MAX_REPEATS, Live, Progress, Spoiled, run_trials
 from lab.store import RunFolder, TrialFolder
 from tests.fakes import FakeExecutor, gotcha_plan
 
@@ -114,29 +115,78 @@ def test_an_interrupted_run_keeps_what_was_measured_and_says_that_it_is_partial(
     assert judge_run(run).gotchas[0].claims[0].verdict == "inconclusive"
 
 
-def test_a_disturbed_pair_is_done_again_whole(tmp_path: Path) -> None:
+def test_a_spoiled_pair_is_done_again_whole_and_its_first_attempt_is_kept(tmp_path: Path) -> None:
     plan, run = prepared(tmp_path)
     executor = FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
-    complained: list[tuple[int, str]] = []
+    asked: list[tuple[int, list[str], list[bool]]] = []
 
-    def disturbed(record: TrialRecord, gotcha: GotchaPlan) -> str:
-        if record.pair == 1 and not complained:
-            complained.append((record.pair, record.variant))
-            return "a noisy neighbour"
-        return ""
+    def spoiled(
+        records: Sequence[TrialRecord], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder]
+    ) -> str:
+        again = [one.pair for one in records].count(1) and not any(pair == 1 for pair, *_ in asked)
+        asked.append((records[0].pair, [one.variant for one in records], [one.exists for one in folders]))
+        assert [one.record for one in folders] == list(records), "the folders hold this attempt, not the one before"
+        return "G9 noise: a neighbour" if again else ""
 
-    run_trials(plan, run, executor, lambda p: None, disturbed)
-    assert len(executor.done) == len(plan.trials) + 2
-    again = [t.pair for t in executor.done].count(1)
-    assert again == 4  # both arms twice
-    assert "a noisy neighbour" in (run.path / "repeated.log").read_text()
+    run_trials(plan, run, executor, lambda p: None, spoiled)
+    assert [pair for pair, *_ in asked] == [0, 1, 1, 2], "once for a pair, when all of its arms are done"
+    assert all(len(arms) == 2 and all(there) for _, arms, there in asked)
+    assert [t.pair for t in executor.done].count(1) == 4  # both arms twice
+    of_pair = [folder.record for folder in run.trials("event_loop/example") if folder.record.pair == 1]
+    assert [record.extra["repeated"] for record in of_pair] == [["G9 noise: a neighbour"]] * 2
+    assert not any("repeated" in one.record.extra for one in run.trials("event_loop/example") if one.record.pair != 1)
+    kept = [attempt_folder(run, t, 1) for t in plan.trials if t.pair == 1]
+    assert len(kept) == 2 and all((one.path / "samples.parquet").is_file() and not one.record.extra for one in kept)
 
 
-def test_a_pair_that_stays_disturbed_is_not_repeated_for_ever(tmp_path: Path) -> None:
+def always(reason: str) -> Spoiled:
+    return lambda records, gotcha, condition, folders: reason if records[0].pair == 0 else ""
+
+
+def test_a_pair_that_stays_spoiled_is_not_repeated_for_ever(tmp_path: Path) -> None:
     plan, run = prepared(tmp_path)
     executor = FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
-    run_trials(plan, run, executor, lambda p: None, lambda record, gotcha: "noise" if record.pair == 0 else "")
+    run_trials(plan, run, executor, lambda p: None, always("noise"))
     assert [t.pair for t in executor.done].count(0) == 2 * (MAX_REPEATS + 1)
+    last = run.trial("event_loop/example", "users=10", 0, "naive").record
+    assert last.extra["repeated"] == ["noise"] * MAX_REPEATS
+    first = plan.trials[0]
+    assert [attempt_folder(run, first, n).exists for n in range(1, MAX_REPEATS + 2)] == [True] * MAX_REPEATS + [False]
+    assert len(run.trials("event_loop/example")) == len(plan.trials)
+
+
+class Broken(FakeExecutor):
+    """The second trial raises what nobody expects: a driver, a full disk while logs are kept."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025})
+        self.error = error
+
+    def perform(
+        self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: Callable[[Live], None],
+    ) -> TrialRecord:  # fmt: skip
+        if len(self.done) == 1:
+            self.done.append(trial)
+            raise self.error
+        return super().perform(trial, gotcha, condition, folder, live)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a wrong pointer"), OSError(28, "No space left"), KeyError("id"), AssertionError()]
+)
+def test_any_error_is_its_trials_own_and_the_run_goes_on(tmp_path: Path, error: Exception) -> None:
+    plan, run = prepared(tmp_path)
+    assert run_trials(plan, run, Broken(error), lambda p: None) == 1
+    records = [folder.record for folder in run.trials("event_loop/example")]
+    assert len(records) == len(plan.trials)
+    (reason,) = [record.reason for record in records if record.status == "failed"]
+    assert reason.startswith(f"{type(error).__name__}: {error} (test_runner.py:")
+
+
+def test_a_store_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    plan, run = prepared(tmp_path)
+    with pytest.raises(StoreError):
+        run_trials(plan, run, Broken(StoreError("no space")), lambda p: None)
 
 
 def test_progress_counts_every_trial_and_the_time_left_ends_at_nothing(tmp_path: Path) -> None:
@@ -175,7 +225,7 @@ def test_a_condition_that_this_machine_cannot_have_is_skipped_and_the_others_are
     assert [(claim.id, claim.verdict, claim.at_headline.condition) for claim in judged.claims] == [
         ("ratio", "reproduced", "here")
     ]
-    assert judged.answer == "4 times here, not measured there"
+    assert judged.answer.startswith("This run has no answer")  # not with the number of another condition
     assert not judged.failed_trials
     (skipped,) = [one for one in judged.doubts if one.id == "skipped"]
     assert skipped.condition == "elsewhere" and "no such interpreter" in skipped.seen

@@ -15,7 +15,9 @@ def littles_law(cell: Cell) -> Outcome:
     The count begins when a request is handed to its connection, so it lies between the rows' times from the handing over and those
     from the sending.
     """
-    judged = [(t, g.in_flight_s) for t in cell.trials if (g := t.record.generator) is not None and g.in_flight_s is not None]
+    judged = [
+        (t, g.in_flight_s) for t in cell.trials if (g := t.record.generator) is not None and g.in_flight_s is not None
+    ]
     if not judged:
         return skip("an older record does not count what is in flight apart from the rows")
     worst, detail = 0.0, ""
@@ -67,7 +69,9 @@ def _off(trial: TrialFacts, condition: Condition) -> tuple[int, str]:
     ]
     if seen.never_sent is not None:
         counted = seen.sent + seen.never_sent
-        found.append((abs(seen.planned - counted), f"{seen.planned} planned, {seen.sent} sent and {seen.never_sent} not"))
+        found.append(
+            (abs(seen.planned - counted), f"{seen.planned} planned, {seen.sent} sent and {seen.never_sent} not")
+        )
     if not _uncountable(trial, condition):
         found.append(_between(trial, condition))
     return max(found, key=lambda one: one[0])

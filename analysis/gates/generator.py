@@ -34,17 +34,32 @@ def dispatch_lag(cell: Cell) -> Outcome:
     most_median_s = max(limit("lag_floor_s"), limit("lag_share") * smaller[0.5])
     apart_s = max(medians) - min(medians)
     if max(medians) > most_median_s:
-        return Outcome(False, max(medians), most_median_s, f"median lag {max(medians) * 1e3:.2f} ms beside a time of {smaller[0.5] * 1e3:.2f} ms")
+        return Outcome(
+            False,
+            max(medians),
+            most_median_s,
+            f"median lag {max(medians) * 1e3:.2f} ms beside a time of {smaller[0.5] * 1e3:.2f} ms",
+        )
     if smaller[0.5] and apart_s > limit("lag_share") * smaller[0.5]:
-        return Outcome(False, apart_s, limit("lag_share") * smaller[0.5], f"the arms' median lags differ by {apart_s * 1e3:.2f} ms")
-    return Outcome(True, max(p99s.values()), most_s, f"p99 lag {max(p99s.values()) * 1e3:.2f} ms, median {max(medians) * 1e3:.3f} ms")
+        return Outcome(
+            False, apart_s, limit("lag_share") * smaller[0.5], f"the arms' median lags differ by {apart_s * 1e3:.2f} ms"
+        )
+    return Outcome(
+        True,
+        max(p99s.values()),
+        most_s,
+        f"p99 lag {max(p99s.values()) * 1e3:.2f} ms, median {max(medians) * 1e3:.3f} ms",
+    )
 
 
 def _missing(trial: TrialFacts) -> tuple[int, int] | None:
-    """Requests that never left, and all that were planned; None where an old record cannot tell our queue from the target's."""
+    """Requests that never left, and all that were planned; None where an old record cannot tell our queue from the target's.
+
+    A connection that the target refused is its own answer to a request.
+    """
     seen = trial.record.generator
     if seen is not None and seen.never_sent is not None:
-        return seen.never_sent, max(seen.planned, 1)
+        return max(seen.never_sent - trial.rows.refused, 0), max(seen.planned, 1)
     if trial.overloaded:
         return None
     counted = seen.planned - seen.sent if seen is not None else 0
@@ -87,13 +102,20 @@ def jitter(cell: Cell) -> Outcome:
     name, longest = max(seen, key=lambda one: one[1].jitter_max_s)
     pause_s = longest.jitter_max_s
     if pause_s > limit("jitter_max_s"):
-        return Outcome(False, pause_s, limit("jitter_max_s"), f"{name}: a sleep of 10 ms came back {pause_s * 1e3:.0f} ms late")
+        return Outcome(
+            False, pause_s, limit("jitter_max_s"), f"{name}: a sleep of 10 ms came back {pause_s * 1e3:.0f} ms late"
+        )
     counted = [(name, g, g.jitter_samples) for name, g in seen if g.jitter_samples is not None]
     if not counted:
         return skip("an older record does not count the sleeps")
     for name, g, count in counted:
         if tail_refuted(g.jitter_late, count, g.jitter_p99_s, limit("jitter_p99_s")):
-            return Outcome(False, g.jitter_p99_s, limit("jitter_p99_s"), f"{name}: {g.jitter_late} of {count} sleeps came back more than 5 ms late")
+            return Outcome(
+                False,
+                g.jitter_p99_s,
+                limit("jitter_p99_s"),
+                f"{name}: {g.jitter_late} of {count} sleeps came back more than 5 ms late",
+            )
     worst = max(g.jitter_p99_s for _, g, _ in counted)
     late, count = sum(g.jitter_late for _, g, _ in counted), sum(count for *_, count in counted)
     return Outcome(True, worst, limit("jitter_p99_s"), f"{late} of {count} sleeps came back more than 5 ms late")
@@ -128,4 +150,9 @@ def even_spread(cell: Cell) -> Outcome:
             shares = ", ".join(str(count) for count in sorted(g.spread.values())) or "none"
             detail = f"{name}: connections at {len(g.spread)} of {cell.condition.workers} workers: {shares}"
             return Outcome(False, float(len(g.spread)), float(cell.condition.workers), detail)
-    return Outcome(True, float(len(seen[0][1].spread)), float(cell.condition.workers), "every worker has its share of the connections")
+    return Outcome(
+        True,
+        float(len(seen[0][1].spread)),
+        float(cell.condition.workers),
+        "every worker has its share of the connections",
+    )

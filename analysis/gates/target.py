@@ -60,7 +60,11 @@ def _plateaus(cell: Cell, load: ClosedLoad) -> Iterator[Outcome]:
     """Every variant whose rate did not grow from a condition of fewer users on the same server, and what explains it."""
     for condition, trials in cell.beside:
         other = condition.load
-        if not isinstance(other, ClosedLoad) or condition.server != cell.condition.server or 1.5 * other.users > load.users:
+        if (
+            not isinstance(other, ClosedLoad)
+            or condition.server != cell.condition.server
+            or 1.5 * other.users > load.users
+        ):
             continue
         for variant, own in cell.arms().items():
             before, after = _mean_rate(trials, variant), _mean_rate(own, variant)

@@ -62,9 +62,9 @@ def requests_ok(context: Context) -> float:
 
 
 def requests_censored(context: Context) -> float:
-    """Requests without an answer when the drain ended."""
+    """Requests that were sent and had no answer when the drain ended: sent = answered + failed + censored."""
     need_samples(context)
-    return _count(context, outcome_is(context.trial, CENSORED))
+    return _count(context, outcome_is(context.trial, CENSORED) & (context.trial.column("sent_ns") > 0))
 
 
 def error_share(context: Context) -> float:
