@@ -1,14 +1,20 @@
 """The command line as a user meets it: exit codes, one JSON document, the next step."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import typer
+
+import bench as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +28,8 @@ def bench(*arguments: str, timeout: float = 120) -> "subprocess.CompletedProcess
 @pytest.mark.parametrize("arguments", [
     ("run", "ofset_pagination"), ("run",), ("frobnicate",), ("run", "--pairs", "many"), ("list", "--topic", "cooking"),
     ("run", "offset_pagination", "--server", "apache"), ("verdict", "no-such-run"), ("new", "caching"), ("new", "cooking/soup"),
-    ("serve", "offset_pagination", "mended"),
+    ("serve", "offset_pagination", "mended"), ("compare", "offset_pagination", "--packages", "fastapi>=0.117"),
+    ("compare", "offset_pagination", "--workers", "two"), ("diff", "published", "published", "--fail-on", "anything"),
 ])  # fmt: skip
 def test_bad_arguments_exit_64_with_one_error_and_a_next_step(arguments: tuple[str, ...]) -> None:
     done = bench(*arguments)
@@ -33,7 +40,22 @@ def test_bad_arguments_exit_64_with_one_error_and_a_next_step(arguments: tuple[s
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "run", "tour", "verdict", "report", "serve", "services", "doctor", "selftest", "new"]
+    "command",
+    [
+        "list",
+        "run",
+        "tour",
+        "compare",
+        "verdict",
+        "diff",
+        "report",
+        "publish",
+        "serve",
+        "services",
+        "doctor",
+        "selftest",
+        "new",
+    ],
 )
 def test_every_command_has_help_and_json(command: str) -> None:
     done = bench(command, "--help")
@@ -60,6 +82,79 @@ def test_list_json_is_one_document_with_the_promised_fields() -> None:
     for row in document["gotchas"]:
         assert fields <= set(row)
         assert row["quick_s"] <= row["full_s"]
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.out({"measured": math.inf, "low": -math.inf, "nothing": math.nan, "rows": ({"values": (1.0, math.inf)},)})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    document = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert document == {"measured": "never", "low": "-never", "nothing": None, "rows": [{"values": [1.0, "never"]}]}
+
+
+BROKEN = """
+import sys, bench
+class Broken:
+    def __init__(self):
+        raise RuntimeError("connection to postgresql://me:hunter2@db/x\\nfailed")
+bench.Catalog = Broken
+sys.argv = ["bench.py", "list"]
+bench.main()
+"""
+
+
+def test_an_error_of_the_lab_itself_is_one_line_without_passwords_and_a_next_step() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != cli.TRACEBACK}
+    command = [sys.executable, "-c", BROKEN]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 70 and done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: the lab itself broke: RuntimeError: connection to postgresql://***@db/x failed (")
+    assert "kept" in second and "Traceback" not in done.stderr
+    whole = subprocess.run(
+        command, cwd=ROOT, env={**environment, cli.TRACEBACK: "1"}, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" in whole.stderr and "hunter2" not in whole.stderr
+
+
+def test_pages_that_cannot_be_drawn_do_not_take_the_verdicts_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import analysis.finish
+    import lab.session
+
+    folder = SimpleNamespace(name="r", path=tmp_path)
+    session = SimpleNamespace(folder=folder, interrupted=False, done=1, total=1)
+    finished = SimpleNamespace(document={"run": "r"}, table="the verdicts", exit_code=0)
+
+    def break_down(folder: Any) -> Path:
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr(lab.session, "measure", lambda *hooks: session)
+    monkeypatch.setattr(analysis.finish, "judge_again", lambda folder, colored: finished)
+    monkeypatch.setattr(analysis.finish, "draw_pages", break_down)
+    for as_json in (True, False):
+        with pytest.raises(typer.Exit) as ended:
+            cli._measure(None, as_json)
+        seen = capsys.readouterr()
+        assert (
+            ended.value.exit_code == cli.EXIT_BROKEN
+            and "no such colour" in seen.err
+            and "bench.py report r" in seen.err
+        )
+        assert json.loads(seen.out) == {"run": "r"} if as_json else "the verdicts" in seen.out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_find_the_lab_from_anywhere(path: Path, tmp_path: Path) -> None:
+    code = f"import runpy; runpy.run_path({str(path)!r}, run_name='not main')"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_gotcha_suggests_the_nearest() -> None:
