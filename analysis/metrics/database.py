@@ -3,10 +3,17 @@
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Protocol
 
 from analysis.metrics.base import Context, Metric, answered_count, need_source, refuse
-from lab.model import Burst
-from lab.record import PlanSeen, Statement
+from lab.model import Burst, GotchaPlan
+from lab.record import PlanSeen, Statement, TrialRecord
+
+STATEMENTS = "pg_stat_statements"
+STATES = frozenset({
+    "total", "starting", "active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled",
+})  # fmt: skip
+"""What pg_stat_activity knows (PostgreSQL 18, table 27.3), and the lab's own: all of them, and those that have no state yet."""
 
 
 @cache
@@ -24,17 +31,42 @@ def like(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts), re.IGNORECASE | re.DOTALL)
 
 
+class _HasRecord(Protocol):
+    @property
+    def record(self) -> TrialRecord: ...
+
+
+def _matches(pattern: str, statement: Statement) -> bool:
+    return bool(like(pattern).fullmatch(" ".join(statement.query.split())))
+
+
+def unmatched_patterns(plan: GotchaPlan, trials: Iterable[_HasRecord]) -> list[str]:
+    """Names in ``GotchaPlan.queries`` whose pattern matches no statement of any trial: a count of 0 then says nothing but that.
+
+    In one arm, or under one condition, 0 may be the truth.  Trials whose statements were not read say nothing; where there is no other,
+    no pattern is blamed.
+    """
+    read = [
+        one.record
+        for one in trials
+        if one.record.status == "ok" and STATEMENTS not in one.record.extra.get("missing", ())
+    ]
+    if not read or "postgres" not in plan.services:
+        return []
+    seen = [statement for record in read for statement in record.statements]
+    return [name for name, pattern in plan.queries.items() if not any(_matches(pattern, one) for one in seen)]
+
+
 def statements(context: Context) -> list[Statement]:
     """The statements that the pattern of this name in ``GotchaPlan.queries`` matches; all of them where no name is given."""
-    need_source(context, "pg_stat_statements", "postgres")
+    need_source(context, STATEMENTS, "postgres")
     every = context.trial.record.statements
     if not context.arg:
         return list(every)
     if context.arg not in context.plan.queries:
         known = ", ".join(context.plan.queries) or "none"
         raise refuse(f"the scenario has no query named {context.arg!r}", f"Its queries: {known}.", "unknown")
-    pattern = like(context.plan.queries[context.arg])
-    return [one for one in every if pattern.fullmatch(" ".join(one.query.split()))]
+    return [one for one in every if _matches(context.plan.queries[context.arg], one)]
 
 
 def _sql(field: str) -> Callable[[Context], float]:
@@ -59,6 +91,10 @@ def rows_read(context: Context) -> float:
     """Rows that scans read from the table in brackets, or from all tables."""
     need_source(context, "pg_stat_user_tables", "postgres")
     tables = context.trial.record.tables
+    if not tables:
+        raise refuse(
+            "the rows that scans read were not counted", "They are where a claim or a chart asks for them.", "missing"
+        )
     if not context.arg:
         return float(sum(tables.values()))
     if context.arg not in tables:
@@ -72,14 +108,24 @@ def connections_peak(context: Context) -> float:
     activity = {state.replace("_", " "): count for state, count in context.trial.record.activity.items()}
     if not activity:
         raise refuse("pg_stat_activity was not read", "The load was too short, or the watcher was off.", "missing")
+    state = (context.arg or "total").replace("_", " ")
+    if state not in STATES:
+        raise refuse(f"no state {state!r} of a connection", f"States: {', '.join(sorted(STATES))}.", "unknown")
+    if state == "total" and state not in activity:
+        raise refuse("pg_stat_activity was not summed", "Name a state.", "missing")
     # A state that nobody was ever in has no row: that is a count of zero, not a gap.
-    return float(activity.get((context.arg or "total").replace("_", " "), 0))
+    return float(activity.get(state, 0))
 
 
 def sessions_opened(context: Context) -> float:
     """Connections that were opened to the database."""
     need_source(context, "pg_stat_database", "postgres")
-    return float(context.trial.record.sessions_opened)
+    opened = context.trial.record.sessions_opened
+    if opened < 0:
+        raise refuse(
+            "the database counts fewer sessions than before", "Its statistics were reset: run again.", "missing"
+        )
+    return float(opened)
 
 
 def redis_calls(context: Context) -> float:
@@ -90,9 +136,16 @@ def redis_calls(context: Context) -> float:
 
 
 def redis_memory(context: Context) -> float:
-    """Memory that Redis held after the load."""
+    """Memory that Redis held after the load.  Only of the lab's own: another may hold anything besides."""
     need_source(context, "redis", "redis")
-    return float(context.trial.record.redis_memory_bytes)
+    record = context.trial.record
+    if record.processes and "redis" not in record.processes:
+        raise refuse(
+            "the Redis is not the lab's: its memory is not the target's alone", "Unset LAB_REDIS_URL.", "missing"
+        )
+    if record.redis_memory_bytes <= 0:
+        raise refuse("the memory of Redis was not read", "Look at redis.log of the run.", "missing")
+    return float(record.redis_memory_bytes)
 
 
 def _kept(field: str, what: str) -> Callable[[Context], float]:
