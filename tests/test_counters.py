@@ -79,7 +79,7 @@ def test_what_was_not_read_is_refused(metric: str, arg: str, record: dict[str, A
     "metric", ["sql_calls", "rows_read", "connections_peak", "sessions_opened", "redis_calls", "redis_memory_bytes"]
 )
 def test_a_service_that_the_gotcha_does_not_use_is_refused(metric: str) -> None:
-    full = {
+    full: dict[str, Any] = {
         "statements": (ran("x"),),
         "tables": {"a": 1},
         "activity": {"total": 1},
