@@ -11,6 +11,7 @@ from analysis.facts import TrialFacts
 from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
+from lab.attempts import KEY as REPEATED
 from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
 from lab.record import Environment
 
@@ -185,6 +186,8 @@ def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
         found.append(doubt("quick_run", "A quick run: its verdicts are indicative."))
     if finished < len(planned):
         found.append(doubt("partial_run", f"{finished} of {len(planned)} trials are there.", float(finished)))
+    if again := _repeated(case):
+        found.append(again)
     for condition in case.plan.conditions:
         if case.skipped(condition.key):
             reason = case.facts[condition.key][0].record.reason
@@ -195,6 +198,17 @@ def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
     if crashed:
         found.append(doubt("analysis_crash", crashed[0]))
     return [*found, *(one for claim in claims for one in _without_number(case, claim))]
+
+
+def _repeated(case: Case) -> Doubt | None:
+    """Pairs that the lab spoiled and did again, with the reason of the last one."""
+    found = {(key, t.record.pair): t.record.extra[REPEATED] for key, own in case.facts.items() for t in own if REPEATED in t.record.extra}
+    if not found:
+        return None
+    (key, pair), reasons = list(found.items())[-1]
+    attempts = sum(len(one) for one in found.values())
+    said = f"Pairs done again: {len(found)} (spoiled attempts: {attempts}); pair {pair + 1} of {key}: {reasons[-1]}."
+    return doubt("repeated_pairs", said, float(attempts), key)
 
 
 def _without_number(case: Case, claim: ClaimVerdict) -> Iterator[Doubt]:

@@ -10,6 +10,7 @@ DOUBTS: Mapping[str, str] = MappingProxyType({
     "few_pairs": "Add pairs: below six the robust twin has no 95 % interval and no exact test can reach 5 %.",
     "partial_run": "The run was interrupted; run it again for the missing trials.",
     "failed_trials": "Read the reason and the logs in the trial's folder.",
+    "repeated_pairs": "Their first attempts are kept in attempts/; where it happens often close other programs, or use a machine with more cores.",
     "skipped": "Claims were judged without this condition; install what the reason names to have it.",
     "probe_failed": "The variant does not answer as the scenario says; compare its answer with the probe.",
     "over_subscribed": "Ratios, CPU per request and counts stand; take absolute rates from a machine with more cores, or use fewer workers.",

@@ -57,8 +57,8 @@ class Rows:
     """What the rows of a trial add up to, to be compared with what others counted.
 
     ``sent`` left, ``answered`` got an answer of any status, ``stamped`` of these name the worker, ``broken`` left and got none,
-    ``refused`` did not leave because nobody took the connection; ``impossible`` are of no outcome that there is, or done before they were planned.  ``service_s`` and ``dispatched_s`` sum up the times
-    of those that left, from the sending and from the handing over.
+    ``refused`` did not leave because nobody took the connection; ``impossible`` are of no outcome that there is, or done before they
+    were planned.  ``service_s`` and ``dispatched_s`` sum up the times of those that left, from the sending and from the handing over.
     """
 
     count: int = 0

@@ -37,7 +37,7 @@ def publish(run: RunFolder, results: Path, readme: Path, selftest: Mapping[str, 
     fresh = results / f".{PUBLISHED}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for name in ("plan.json", "environment.json", "repeated.log"):
+    for name in ("plan.json", "environment.json", "added.json", "yardstick.json"):
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, fresh / name)
     shutil.copytree(run.derived, fresh / "derived")

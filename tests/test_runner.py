@@ -136,6 +136,8 @@ def test_a_spoiled_pair_is_done_again_whole_and_its_first_attempt_is_kept(tmp_pa
     assert [record.extra["repeated"] for record in of_pair] == [["G9 noise: a neighbour"]] * 2
     assert not any("repeated" in one.record.extra for one in run.trials("event_loop/example") if one.record.pair != 1)
     kept = [attempt_folder(run, t, 1) for t in plan.trials if t.pair == 1]
+    (told,) = [one for one in judge_run(run).gotchas[0].doubts if one.id == "repeated_pairs"]
+    assert told.seen == "Pairs done again: 1 (spoiled attempts: 1); pair 2 of users=10: G9 noise: a neighbour."
     assert len(kept) == 2 and all((one.path / "samples.parquet").is_file() and not one.record.extra for one in kept)
 
 
