@@ -14,9 +14,10 @@ from lab.cores import Cores, divide, on, place, siblings, usable
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, NotHereError, ServerError, ServiceError, StoreError, UsageError
 from lab.load import LoadChild, Measured, job_of, load_child
+from lab.loadgen.lengths import longest_s
 from lab.loadgen.sharing import processes_for
 from lab.locate import scenario_file, target_app
-from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, StagedLoad, TrialPlan
+from lab.model import Condition, GotchaPlan, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import Bystander, beside, bystander_of
 from lab.probes import run_probe
@@ -30,24 +31,6 @@ from lab.stage import Stage, staged
 from lab.store import ROOT, TrialFolder, write_bytes, write_samples, write_server_rows
 
 SETTLE_S = 0.6
-BURST_MARGIN_S = 30.0
-BOUNDED_BY_COUNT_S = 60.0
-MOST_WARMUPS = 4
-"""The first and three extensions of the same length at most (method.md section 2)."""
-
-
-def limit_s(condition: Condition) -> float:
-    """How long the load may take before it counts as hung, in seconds."""
-    load = condition.load
-    if isinstance(load, Burst):
-        took = load.every_s * load.repeats + BURST_MARGIN_S
-    elif isinstance(load, StagedLoad):
-        took = sum(stage.duration_s for stage in load.stages)
-    elif isinstance(load, Journey) or (isinstance(load, ClosedLoad) and load.requests):
-        took = max(condition.duration_s, BOUNDED_BY_COUNT_S)
-    else:
-        took = condition.duration_s
-    return took + MOST_WARMUPS * condition.warmup_s + condition.drain_s
 
 
 class RealExecutor:
@@ -207,7 +190,7 @@ class RealExecutor:
         who = Bystander() if asks_for(gotcha, *COUNTED) else bystander_of(gotcha, condition)
         try:
             with beside(services.guard, job["url"], who, job["seed"]) as witness:
-                measured = child.run(job, limit_s(condition), started, running)
+                measured = child.run(job, longest_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]
             stage.stop_events()

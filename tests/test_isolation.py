@@ -1,6 +1,7 @@
 """The lab among neighbours: planted folders, servers that hold somebody's data, errors that nobody expected, services that die."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -13,11 +14,24 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from redis import Redis as Client
 
 from lab import trial as trial_module
 from lab.errors import LabError, ServiceError, StoreError
-from lab.model import Claim, ClosedLoad, Condition, Event, Explained, FinalRead, GotchaPlan, Probe, RunPlan, TrialPlan
+from lab.model import (
+    Claim,
+    ClosedLoad,
+    Condition,
+    Event,
+    Explained,
+    FinalRead,
+    GotchaPlan,
+    OpenLoad,
+    Probe,
+    RunPlan,
+    TrialPlan,
+)
 from lab.private import private_folder, why_not_private
 from lab.probes import run_probe
 from lab.record import TrialRecord
@@ -28,9 +42,10 @@ from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import wheel_binaries
 from lab.services.supervisor import Services
 from lab.store import RunFolder, TrialFolder
-from lab.trial import RealExecutor, keep_logs, limit_s
+from lab.trial import RealExecutor, keep_logs
 from tests.fakes import gotcha_plan
 
+ROOT = Path(__file__).resolve().parent.parent
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can make what belongs to somebody else")
 NOBODY = 65534
 
@@ -131,6 +146,32 @@ def test_a_folder_of_somebody_else_is_not_private(tmp_path: Path) -> None:
     os.chown(tmp_path / "cache", NOBODY, NOBODY)
     with pytest.raises(StoreError, match=f"belongs to user {NOBODY}"):
         private_folder(tmp_path / "cache")
+
+
+# ---------------------------------------------------------------- containers
+
+
+def test_compose_shows_nothing_to_the_network_and_has_no_password_of_its_own() -> None:
+    """Neither the target nor Locust's page asks who is there."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert len(ports) == 2 and all(str(port).startswith("127.0.0.1:") for port in ports)
+    assert compose["networks"]["inside"]["internal"] is True
+    for name, service in compose["services"].items():
+        assert "inside" in service["networks"], name
+        assert ("outside" in service["networks"]) == ("ports" in service), name
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable:
+                assert re.fullmatch(r"\$\{LAB_PASSWORD(:\?[^}]*)?\}", value), f"{name}: {variable}"
+        assert ":${LAB_PASSWORD:?" in service["environment"].get("DATABASE_URL", ":${LAB_PASSWORD:?"), name
+    assert (
+        "POSTGRES_USER" not in compose["services"]["postgres"]["environment"]
+    )  # the target's role would be the superuser
+
+
+def test_the_image_runs_as_nobody_special_and_holds_no_env_file() -> None:
+    assert "USER lab" in (ROOT / "Dockerfile").read_text().splitlines()
+    assert {".env", ".git"} <= set((ROOT / ".dockerignore").read_text().split())
 
 
 # ---------------------------------------------------------------- passwords
@@ -355,12 +396,14 @@ def test_a_trial_that_breaks_fails_alone_with_its_reason_and_nothing_is_left(tmp
         small_plan("late", ten_requests(events=(Event(60.0, "kill", "worker", label="a kill"),))),
         small_plan("nobody", ten_requests(events=(Event(0.0, "kill", "celery_child"),))),
         small_plan("right", ten_requests()),
+        small_plan("open", Condition("open", OpenLoad(200.0), duration_s=2.0, user="Reader")),
     )
     with Services((), log_folder=tmp_path / "logs") as services:
         done = perform(plan, tmp_path / "run", services)
         assert leftovers(temporary) == []
         assert services.guard.child_pids() == []
-    assert [one.status for one in done] == ["failed"] * 4 + ["ok"]
+    assert [one.status for one in done] == ["failed"] * 4 + ["ok", "ok"]
+    assert "probe_client" in done[5].extra  # the bystander was there: its folder is gone too
     reasons = [one.reason for one in done]
     assert "final read stock: '/warehouse/stock' leads nowhere: no 'warehouse'" in reasons[0]
     assert "final read x: '/ok' holds True, not a number" in reasons[1]
@@ -420,11 +463,6 @@ def test_logs_are_kept_without_passwords(tmp_path: Path) -> None:
     assert keep_logs(tmp_path / "work", tmp_path / "kept") == []
     assert (tmp_path / "kept" / "server.log").read_bytes() == b"\xff connecting with ***\n"
     assert (tmp_path / "kept" / "load.log").read_text() == "***"
-
-
-def test_a_hung_load_is_given_time_for_three_more_warm_ups() -> None:
-    condition = Condition("c", ClosedLoad(1), duration_s=10.0, warmup_s=2.0, drain_s=5.0)
-    assert limit_s(condition) == 10 + 4 * 2 + 5
 
 
 @pytest.fixture
