@@ -4,14 +4,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 
-from analysis.charts.units import human, human_range
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts, VerdictName
+from analysis.report.figures import NOT_MEASURED, measured_text, predicted_text
 from analysis.report.words import VERDICTS
 
 WIDTH = 100
 WORD_WIDTH, KIND_WIDTH = 17, 10
 MOST_DOUBTS = 4
-RELATIONS = {"at_most": "at most ", "at_least": "at least "}
 SGR = {"good": "32", "part": "33", "bad": "31", "open": "33"}
 """ANSI colours by a verdict's tone; its word says the same without them."""
 
@@ -57,26 +56,19 @@ def _gotcha(gotcha: GotchaVerdict, elsewhere: Container[str], colored: bool) -> 
 
 
 def _claim(claim: ClaimVerdict, colored: bool) -> Iterator[str]:
-    at, indent = claim.at_headline, 2 + WORD_WIDTH + KIND_WIDTH
+    at, indent = claim.speaking, 2 + WORD_WIDTH + KIND_WIDTH
     first, *rest = _wrapped(claim.statement, indent)
     yield f"  {_word(claim.verdict, WORD_WIDTH, colored)}{claim.kind:<{KIND_WIDTH}}{first.strip()}"
     yield from rest
-    measured = human(at.measured.value, claim.unit) if at.measured else "nothing"
-    if (
-        at.measured
-        and at.measured.low is not None
-        and at.measured.high is not None
-        and at.measured.low != at.measured.high
-    ):
-        measured += f" [{human_range(at.measured.low, at.measured.high, claim.unit)}]"
-    yield f"{'':<{indent}}predicted {RELATIONS.get(claim.relation, '')}{human(at.predicted, claim.unit)}, measured {measured}"
+    seen = measured_text(at, claim.unit) if at.quotable else NOT_MEASURED
+    told = seen if seen == NOT_MEASURED else f"measured {seen}"
+    where = "" if at.condition == claim.headline else f" under {at.condition}"
+    yield from _wrapped(f"predicted {predicted_text(claim, at)}, {told}{where}", indent)
 
 
 def _why(claim: ClaimVerdict) -> str:
-    """Why it was not reproduced: the reason under the first condition that has the claim's verdict."""
-    if claim.verdict == "reproduced":
-        return ""
-    return next((one.reason for one in claim.conditions if one.verdict == claim.verdict), "")
+    """Why it was not reproduced: the reason under the condition whose figures stand above it."""
+    return "" if claim.verdict == "reproduced" else claim.speaking.reason
 
 
 def _summary(gotchas: Iterable[GotchaVerdict], colored: bool) -> Iterator[str]:

@@ -6,12 +6,13 @@ scenario imports locust, which monkey-patches the whole process with gevent.  Ou
 """
 
 import argparse
+import difflib
 import hashlib
 import importlib.util
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -54,8 +55,44 @@ def under_servers(condition: Condition, servers: Sequence[Server]) -> Iterable[C
         )
 
 
-def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:
-    """Evaluate a claim's prediction at each condition.  Raises ValueError for a claim that can say nothing."""
+def _near(wanted: str, labels: Sequence[str]) -> str:
+    """Labels that may have been meant, for an error."""
+    begins = [label for label in labels if label.startswith(wanted)]
+    near = list(dict.fromkeys([*begins, *difflib.get_close_matches(wanted, labels, n=3, cutoff=0.4)]))[:3]
+    return f"near it: {', '.join(map(repr, near))}" if near else f"there are {', '.join(map(repr, labels))}"
+
+
+def headline_of(claim: Claim, spoken: Sequence[Condition], origins: Mapping[str, str]) -> str:
+    """The key of the condition that a claim's headline names: by its whole label, since another label may begin like it.
+
+    ``spoken`` are the conditions that the claim predicts something for, ``origins`` the label in the scenario file of every condition
+    by its key (under other servers they are called otherwise).  Without a headline it is the last condition of a quick run.  Raises
+    ValueError for a label that is none, one that the claim says nothing about, and one that a quick run leaves out.
+    """
+    quick = [condition for condition in spoken if condition.quick]
+    if not claim.headline:
+        return (quick or spoken)[-1].key
+    labels = list(dict.fromkeys(origins.values()))
+    if claim.headline not in labels:
+        raise ValueError(
+            f"claim {claim.id}: no condition has the label {claim.headline!r}, its headline; {_near(claim.headline, labels)}"
+        )
+    found = [condition for condition in spoken if origins[condition.key] == claim.headline]
+    if not found:
+        said = _near(claim.headline, [origins[condition.key] for condition in spoken])
+        raise ValueError(f"claim {claim.id}: it predicts nothing for its headline {claim.headline!r}; {said}")
+    if quick and not any(condition.quick for condition in found):
+        raise ValueError(
+            f"claim {claim.id}: a quick run leaves out its headline {claim.headline!r}, and would quote another condition"
+        )
+    return found[-1].key
+
+
+def register(claim: Claim, conditions: Sequence[Condition], origins: Mapping[str, str] | None = None) -> ClaimPlan:
+    """Evaluate a claim's prediction at each condition; ``origins``: see ``headline_of``.
+
+    Raises ValueError for a claim that can say nothing or whose headline is not the label of a condition that it speaks of.
+    """
     MetricExpression.parse(claim.metric)
     predictions = {}
     for condition in conditions:
@@ -64,14 +101,8 @@ def register(claim: Claim, conditions: Sequence[Condition]) -> ClaimPlan:
             predictions[condition.key] = float(value)
     if not predictions:
         raise ValueError(f"claim {claim.id}: predicts nothing under any condition")
-    wanted = [
-        c.key for c in conditions if claim.headline and c.label.startswith(claim.headline) and c.key in predictions
-    ]
-    exact = [c.key for c in conditions if c.label == claim.headline and c.key in predictions]
-    wanted = exact or wanted
-    if claim.headline and not wanted:
-        raise ValueError(f"claim {claim.id}: headline {claim.headline!r} is not the label of a condition it speaks of")
-    headline = wanted[-1] if wanted else list(predictions)[-1]
+    spoken = [condition for condition in conditions if condition.key in predictions]
+    headline = headline_of(claim, spoken, origins or {condition.key: condition.label for condition in conditions})
     same = {field.name: getattr(claim, field.name) for field in fields(ClaimPlan)
             if field.name not in ("headline", "predictions")}  # fmt: skip
     return ClaimPlan(**same, headline=headline, predictions=predictions)
@@ -90,16 +121,18 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     target = root / "targets" / slug
     path = root / "scenarios" / f"{slug}.py"
     scenario = load_scenario(path)
-    conditions = scenario.conditions
+    pairs = [(one, one) for one in scenario.conditions]
     if servers:
-        conditions = tuple(new for old in conditions if not old.control for new in under_servers(old, servers))
+        pairs = [(old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers)]
+    conditions = tuple(new for _, new in pairs)
+    origins = {new.key: old.label for old, new in pairs}
     keys = [condition.key for condition in conditions]
     if len(set(keys)) != len(keys):
         raise ValueError(f"two conditions have the same label: {sorted(keys)}")
     claims = []
     for claim in scenario.claims:
         try:
-            claims.append(register(claim, conditions))
+            claims.append(register(claim, conditions, origins))
         except ValueError:
             if not servers:  # with the controls left out some claims have nothing to speak of
                 raise

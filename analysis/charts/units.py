@@ -51,6 +51,8 @@ def human(value: float | None, unit: str = "") -> str:
     """A value with its unit: ``human(0.0000613, "s/request")`` is "61.3 µs/request", ``human(4, "x")`` is "4×"."""
     if value is None:
         return "not measured"
+    if value == math.inf:
+        return "never"
     scale = scale_of(value, unit)
     number = digits(value / scale.factor)
     if unit == "x":
@@ -67,6 +69,8 @@ def human_range(low: float, high: float, unit: str = "") -> str:
     """An interval in one unit: "2.9 to 3.4 ms"."""
     if low == high:
         return human(low, unit)
+    if not math.isfinite(high):
+        return f"{human(low, unit)} to {human(high, unit)}"
     scale = scale_of(max(abs(low), abs(high)), unit)
     text = f"{digits(low / scale.factor)} to {digits(high / scale.factor)}"
     ends = {"x": "×", "requests/s": "/s", "s/request": f" {scale.name}/request"}

@@ -14,9 +14,10 @@ from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
 from analysis.charts.model import ChartData
 from analysis.charts.style import page_css, token_of
 from analysis.charts.units import human
-from analysis.model import GotchaVerdict, RunVerdicts
+from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from analysis.report import pages, prose, words
 from analysis.report.code import code_css, comparisons
+from analysis.report.figures import value_text
 from analysis.report.matrix import figures, lead, tally
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
 from lab.codec import from_json, to_json
@@ -43,6 +44,11 @@ class Site:
     selftest: Mapping[str, Any] | None
 
 
+def seen(claim: ClaimVerdict) -> str:
+    """What was measured where the claim's verdict comes from."""
+    return value_text(claim.speaking.quotable, claim.unit)
+
+
 def page_name(slug: str) -> str:
     """A gotcha's page below the report's root."""
     return f"gotchas/{slug.replace('/', '.')}.html"
@@ -54,7 +60,7 @@ def templates() -> Templates:
         loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures)
+    found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures, seen=seen)
     found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead, tally=tally)
     return found
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.charts.units import human, human_range
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.words import KINDS, VERDICTS, topic_words
 from lab.errors import StoreError
 from lab.model import GotchaPlan
@@ -14,25 +14,20 @@ END = "<!-- matrix: end -->"
 
 
 def measured(claim: ClaimVerdict) -> str:
-    """Measured value and interval at the headline condition: "1.98× [1.9 to 2.1×]"."""
-    at = claim.at_headline
-    if at.measured is None:
-        return "not measured"
-    text = human(at.measured.value, claim.unit)
-    if at.measured.low is not None and at.measured.high is not None and at.measured.low != at.measured.high:
-        text += f" [{human_range(at.measured.low, at.measured.high, claim.unit)}]"
-    return text
+    """Measured value and interval where the verdict comes from, "1.98× [1.9 to 2.1×]"; "not measured" with the reason in few words."""
+    at = claim.speaking
+    reason = short_reason(at)
+    return measured_text(at, claim.unit) + (f" ({reason})" if reason else "")
 
 
 def figures(claim: ClaimVerdict) -> str:
-    """Measured, interval and predicted at the headline condition in one line: "400, predicted 400"."""
-    return measured(claim) if claim.at_headline.measured is None else f"{measured(claim)}, {predicted(claim)}"
+    """Measured, interval and predicted in one line: "400, predicted 400"."""
+    return measured(claim) if claim.speaking.quotable is None else f"{measured(claim)}, {predicted(claim)}"
 
 
 def predicted(claim: ClaimVerdict) -> str:
-    """ "predicted at most 20/s": the prediction at the headline condition with its relation."""
-    relation = {"at_most": "at most ", "at_least": "at least "}.get(claim.relation, "")
-    return f"predicted {relation}{human(claim.at_headline.predicted, claim.unit)}"
+    """ "predicted at most 20/s": the prediction where the verdict comes from, with its relation."""
+    return f"predicted {predicted_text(claim, claim.speaking)}"
 
 
 def lead(verdict: GotchaVerdict, kind: str) -> ClaimVerdict | None:
@@ -46,9 +41,11 @@ def tally(verdict: GotchaVerdict) -> str:
     return f"{good} of {len(verdict.claims)} claims reproduced"
 
 
-def _claim_cell(claim: ClaimVerdict) -> str:
+def _claim_cell(claim: ClaimVerdict, labels: Mapping[str, str]) -> str:
     """The figure with its verdict's mark and, below it, the sentence that it belongs to: a bare count says nothing."""
-    return f"{VERDICTS[claim.verdict].symbol} **{measured(claim)}**, {predicted(claim)}<br>{_cell(claim.statement)}"
+    at = claim.speaking.condition
+    where = "" if at == claim.headline else f" (under {_cell(labels.get(at, at))})"
+    return f"{VERDICTS[claim.verdict].symbol} **{_cell(measured(claim))}**, {predicted(claim)}{where}<br>{_cell(claim.statement)}"
 
 
 def _cell(text: str) -> str:
@@ -64,10 +61,10 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
     ]
     for plan in sorted(plans, key=lambda one: (topic_words(one.topic), one.title)):
         verdict = by_slug.get(plan.slug)
-        cells = []
+        cells, labels = [], {condition.key: condition.label for condition in plan.conditions}
         for kind in KINDS:
             claim = lead(verdict, kind) if verdict else None
-            cells.append(_claim_cell(claim) if claim else "")
+            cells.append(_claim_cell(claim, labels) if claim else "")
         link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
         word = VERDICTS[verdict.verdict] if verdict else None
         badge = f"{word.symbol} {word.label}<br>{tally(verdict)}" if word and verdict else "not yet judged"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.charts.units import human, human_range
+from analysis.charts.units import human
 from analysis.metrics import unit_of
 from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult, GotchaVerdict, PairValues, VerdictName
+from analysis.report.figures import answered_text, interval_text, predicted_text, value_text
 from analysis.report.matrix import lead
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
 from lab.model import CLAIM_KINDS, GotchaPlan, RunPlan
@@ -18,7 +19,6 @@ SHOWN_METRICS = (
     ("throughput_rps", "throughput"), ("latency_p50_s", "median"), ("latency_p99_s", "p99"),
     ("cpu_server_s_per_request", "server CPU per request"), ("error_share", "errors"),
 )  # fmt: skip
-RELATIONS = {"at_most": "at most ", "at_least": "at least ", "about": ""}
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,40 @@ class Figures:
     word: VerdictWord
     reason: str
     is_headline: bool
+    is_speaking: bool
+    is_interval: bool
+    answered: str
 
 
 @dataclass(frozen=True)
 class ClaimView:
-    """A claim with its figures at every condition, the headline first."""
+    """A claim with its figures at every condition, the headline first; ``speaking`` are those that its verdict comes from."""
 
     claim: ClaimVerdict
     kind: str
     word: VerdictWord
-    headline: Figures
+    speaking: Figures
     rows: tuple[Figures, ...]
 
 
 def _interval(measured: Estimate | None, unit: str) -> str:
     if measured is None:
         return ""
-    if len(measured.values) == 1 or measured.low is None or measured.high is None:
+    if len(measured.values) == 1:
         return "one pair"
-    if measured.low == measured.high:
+    if measured.is_range and not measured.never:
+        return f"the least and the most of {len(measured.values)} pairs"
+    if measured.lowest == measured.highest:
         return f"the same in all {len(measured.values)} pairs"
-    return human_range(measured.low, measured.high, unit)
+    return interval_text(measured, unit)
 
 
 def _figures(claim: ClaimVerdict, one: ConditionVerdict, labels: Mapping[str, str]) -> Figures:
+    seen = one.quotable
     return Figures(
-        labels.get(one.condition, one.condition), RELATIONS[claim.relation] + human(one.predicted, claim.unit),
-        human(one.measured.value, claim.unit) if one.measured else "not measured", _interval(one.measured, claim.unit),
-        one.pairs, VERDICTS[one.verdict], one.reason, one.condition == claim.headline,
+        labels.get(one.condition, one.condition), predicted_text(claim, one), value_text(seen, claim.unit),
+        _interval(seen, claim.unit), one.pairs, VERDICTS[one.verdict], one.reason, one.condition == claim.headline,
+        one.condition == claim.speaking.condition, bool(interval_text(seen, claim.unit)), answered_text(one) if seen else "",
     )  # fmt: skip
 
 
@@ -68,7 +74,8 @@ def claim_view(claim: ClaimVerdict, labels: Mapping[str, str]) -> ClaimView:
     """A claim as the page shows it; ``labels`` name the conditions by key."""
     rows = tuple(_figures(claim, one, labels) for one in claim.conditions)
     rows = tuple(sorted(rows, key=lambda row: not row.is_headline))
-    return ClaimView(claim, KINDS.get(claim.kind, (claim.kind, ""))[0], VERDICTS[claim.verdict], rows[0], rows)
+    speaking = next(row for row in rows if row.is_speaking)
+    return ClaimView(claim, KINDS.get(claim.kind, (claim.kind, ""))[0], VERDICTS[claim.verdict], speaking, rows)
 
 
 def claim_views(verdict: GotchaVerdict, plan: GotchaPlan) -> list[ClaimView]:
@@ -191,7 +198,7 @@ def gate_rows(gates: Iterable[GateResult], labels: Mapping[str, str]) -> list[Ga
             sum(g.passed is None for g in group),
             tuple((labels.get(g.condition, g.condition), words[g.passed], g.detail, g.advice if g.passed is False else "") for g in group),
         )
-        for name, group in sorted(by_name.items())
+        for name, group in sorted(by_name.items(), key=lambda one: (len(one[0]), one[0]))
     ]  # fmt: skip
 
 

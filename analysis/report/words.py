@@ -20,8 +20,10 @@ class VerdictWord:
 
 VERDICTS: Mapping[VerdictName, VerdictWord] = MappingProxyType({
     "reproduced": VerdictWord("Reproduced", "✓", "Every claim came out as predicted, within its tolerance.", "good"),
-    "smaller": VerdictWord("Smaller", "◐", "The effect is there, in the predicted direction, but smaller than predicted.", "part"),
+    "smaller": VerdictWord("Smaller", "◐", "It is there, but less of it than predicted.", "part"),
+    "larger": VerdictWord("Larger", "◑", "It is there, and more of it than predicted; for a fix or a cost, more than promised.", "part"),
     "symptom_only": VerdictWord("Symptom only", "◔", "The harm was measured, the mechanism said to cause it was not.", "part"),
+    "law_broken": VerdictWord("Law broken", "≠", "It was predicted of every trial, and holds in some of them only.", "bad"),
     "not_reproduced": VerdictWord("Not reproduced", "✕", "The effect is absent: the measured interval lies where there is no effect.", "bad"),
     "reversed": VerdictWord("Reversed", "⇄", "The effect goes the other way.", "bad"),
     "inconclusive": VerdictWord("Inconclusive", "?", "The interval is too wide, or data is missing: this run cannot tell. More pairs may.", "open"),
@@ -39,6 +41,8 @@ GATES: Mapping[str, str] = MappingProxyType({
     "G1": "Requests left when they were planned", "G2": "What was offered was sent", "G3": "The generator had CPU to spare",
     "G4": "The generator was not paused", "G5": "Little's law holds", "G6": "Far below the generator's own ceiling",
     "G7": "A plateau is the server's, not ours", "G8": "An independent client saw the same", "G9": "The machine was quiet",
+    "G10": "Every row was counted by somebody else too", "G11": "The target was steady when the window began",
+    "G12": "Workers were met evenly",
 })  # fmt: skip
 
 TOPICS: Mapping[str, str] = MappingProxyType({
@@ -50,7 +54,7 @@ LIMITATIONS = (
     "The load generator, the target, PostgreSQL and Redis share its cores. Ratios, counts and CPU per request stand; absolute "
     "capacities are this machine's.",
     "An interval says how far another run on this machine may differ, not another machine, kernel or library version.",
-    "A quick run has three pairs at most and is marked indicative. Only a full run decides close calls.",
+    "A quick run has few pairs and is marked indicative. Only a full run decides close calls.",
     "Targets are small on purpose. A real application has other bottlenecks, and may hide or worsen the effect.",
     "A prediction holds under the conditions shown. The verdict says nothing about loads that were not measured.",
 )
