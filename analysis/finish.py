@@ -1,18 +1,22 @@
 """From trials on disk to what a person reads: verdicts, the report, a table and one JSON document."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.effort import with_effort
 from analysis.judge import judge_run, write_verdicts
 from analysis.model import ClaimVerdict, RunVerdicts
 from analysis.table import verdicts_text
+from analysis.yardstick import yardstick_of
 from lab.codec import to_dict
-from lab.store import ROOT, RunFolder, newest_selftest, write_bytes
+from lab.store import ROOT, RunFolder, write_bytes
 
 EXIT = {
-    "reproduced": 0, "smaller": 1, "symptom_only": 1, "not_reproduced": 1, "reversed": 1, "inconclusive": 2, "invalid": 2,
+    "reproduced": 0, "smaller": 1, "larger": 1, "symptom_only": 1, "law_broken": 1, "not_reproduced": 1, "reversed": 1,
+    "inconclusive": 2, "invalid": 2,
 }  # fmt: skip
 
 
@@ -28,13 +32,23 @@ class Finished:
 
 
 def _claim_document(claim: ClaimVerdict) -> dict[str, Any]:
-    at = claim.at_headline
+    at, seen = claim.at_headline, claim.at_headline.quotable
     return {
         "id": claim.id, "kind": claim.kind, "statement": claim.statement, "unit": claim.unit, "verdict": claim.verdict,
-        "predicted": at.predicted, "measured": at.measured.value if at.measured else None, "pairs": at.pairs,
-        "interval": [at.measured.low, at.measured.high] if at.measured else None,
+        "predicted": at.predicted, "measured": seen.value if seen else None, "pairs": at.pairs, "reason": claim.speaking.reason,
+        "interval": [seen.low, seen.high] if seen else None,
+        "range": [seen.lowest, seen.highest] if seen else None,
         "conditions": [to_dict(one) for one in claim.conditions],
     }  # fmt: skip
+
+
+def _strict(value: Any) -> Any:
+    """The document with "never" in the place of infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _strict(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_strict(one) for one in value]
+    return "never" if value == math.inf else value
 
 
 def document(verdicts: RunVerdicts) -> dict[str, Any]:
@@ -47,7 +61,8 @@ def document(verdicts: RunVerdicts) -> dict[str, Any]:
         }
         for one in verdicts.gotchas
     ]  # fmt: skip
-    return {"format_version": 1, "run": verdicts.run, "partial": verdicts.partial, "gotchas": gotchas}
+    found: dict[str, Any] = _strict({"format_version": 1, "run": verdicts.run, "partial": verdicts.partial, "gotchas": gotchas})
+    return found
 
 
 def exit_code(verdicts: RunVerdicts) -> int:
@@ -59,12 +74,11 @@ def exit_code(verdicts: RunVerdicts) -> int:
 
 def judge_again(run: RunFolder, *, colored: bool = False) -> Finished:
     """Judge a stored run from its own plan and write verdicts.json; ``colored`` is about the table.  Raises StoreError."""
-    found = newest_selftest(run.path.parent)
-    verdicts = judge_run(run, found["ceiling"]["lab_rps"] if found else None)
+    verdicts = judge_run(run)
     write_verdicts(run, verdicts)
     return Finished(
         run.name,
-        document(verdicts),
+        with_effort(document(verdicts), run),
         verdicts_text(verdicts, colored=colored),
         run.derived / "report" / "index.html",
         exit_code(verdicts),
@@ -76,7 +90,7 @@ def draw_pages(run: RunFolder) -> Path:
     from analysis.report.build import build_report
     from analysis.selftest import for_report
 
-    found = newest_selftest(run.path.parent)
+    found = yardstick_of(run)
     return build_report(run.path, ROOT, selftest=for_report(found) if found else None)
 
 
@@ -87,13 +101,13 @@ def finish(run: RunFolder) -> Finished:
 
 def finish_comparison(run: RunFolder) -> Finished:
     """Judge a grid run, build its pages and the page of the comparison; 0 where every server got a word, else 2.  Raises StoreError."""
-    from analysis import compare
+    from analysis import compare, compared
     from analysis.report.comparison import build_comparison
 
     built = finish(run)
     comparisons = [compare.compare_gotcha(run, plan) for plan in run.plan.gotchas]
     page = build_comparison(run, ROOT, comparisons, built.report.parent)
-    document = dict(compare.document(run.name, comparisons))
+    document = dict(compared.document(run.name, comparisons))
     write_bytes(run.derived / "compare.json", json.dumps(document, indent=1).encode())
     code = 0 if all(compare.is_known(one) for one in comparisons) else 2
-    return Finished(run.name, document, compare.table(comparisons), page, code)
+    return Finished(run.name, document, compared.table(comparisons), page, code)
