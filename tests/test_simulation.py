@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from analysis import statistics
-from analysis.facts import reduce_trial
+from analysis.facts import TrialFacts, reduce_trial
 from analysis.frames import Trial, memory_trial
 from analysis.judge import Case, judge_claim, wanted_metrics
-from lab.model import Claim, Condition, GotchaPlan, OpenLoad, RunPlan
+from lab.model import Claim, Condition, GotchaPlan, OpenLoad, RunPlan, SecondLook, TrialPlan
 from lab.record import TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
@@ -103,6 +104,60 @@ def test_power_grows_with_the_effect() -> None:
     assert detected == sorted(detected)
     assert detected[0] < 0.9, "an effect of 5 % at this spread is not a certainty"
     assert detected[2] > 0.8, "a queue at 70 % load whose server is 20 % slower must be seen"
+
+
+# ---------------------------------------------------------------- a quick run that looks twice
+
+SPREAD = 0.5  # of the log ratios: so large that no interval fits into "no effect", which would be no false alarm
+FIRST = 3
+
+
+def two_looks(look: SecondLook, draw: np.random.Generator, *, ever: bool) -> bool:
+    """Whether one quick run of two equal arms concludes that they differ.
+
+    ``ever`` looks again wherever it is undecided; else only where the plan says that so many pairs would settle it, as the lab does.
+    """
+    trials = tuple(TrialPlan(PLAN.slug, CONDITION.key, pair, v, 1) for pair in range(FIRST) for v in PLAN.variants)
+    run = replace(RUN, mode="quick", trials=trials, second_look=look)
+    facts: list[TrialFacts] = []
+    for until in (FIRST, FIRST * look.times):
+        for pair in range(len(facts) // 2, until):
+            ratio = float(np.exp(draw.normal(0.0, SPREAD)))
+            for variant, mean_s in (("naive", ratio), ("correct", 1.0)):
+                record = TrialRecord(PLAN.slug, CONDITION.key, pair, variant, 1, "ok")
+                facts.append(TrialFacts(record, f"{pair}-{variant}", {"latency_mean_s": mean_s}))
+        (found,) = judge_claim(Case(PLAN, run, None, {CONDITION.key: facts}, {}), PLAN.claims[0]).conditions
+        settled = found.more_pairs is not None and found.more_pairs <= FIRST * (look.times - 1)
+        if found.verdict != "inconclusive" or not (ever or settled):
+            break
+    return found.verdict in ("reproduced", "larger", "smaller", "reversed")
+
+
+@pytest.mark.parametrize("ever", [True, False])
+def test_two_looks_have_no_more_false_alarms_than_one(ever: bool) -> None:
+    draw, experiments = np.random.default_rng(17), 2000
+    alarms = sum(two_looks(SecondLook(), draw, ever=ever) for _ in range(experiments))
+    low, high = statistics.clopper_pearson(alarms, experiments, level=0.95)
+    assert low <= 0.05, f"{alarms / experiments:.1%} of {experiments}"
+    assert high >= 0.03, "what the first look alone may spend: else the test sees nothing"
+
+
+def test_two_looks_at_five_percent_each_would_cry_wolf() -> None:
+    draw, experiments = np.random.default_rng(17), 2000
+    alarms = sum(two_looks(SecondLook(errors=(0.05, 0.05)), draw, ever=True) for _ in range(experiments))
+    assert statistics.clopper_pearson(alarms, experiments, level=0.95)[0] > 0.05
+
+
+@pytest.mark.parametrize(("errors", "settled"), [((0.03, 0.02), 0.79), ((0.04, 0.01), 0.64), ((0.05, 0.0), 0.32)])
+def test_how_often_two_looks_settle_what_is_two_spreads_away(errors: tuple[float, float], settled: float) -> None:
+    """The figures of ``SecondLook``: the interval lies within two spreads around the truth at one of the looks."""
+    values = np.random.default_rng(1).normal(0.0, 1.0, (20_000, 2 * FIRST))
+    inside = np.zeros(len(values), dtype=np.bool_)
+    for error, pairs in zip(errors, (FIRST, 2 * FIRST), strict=True):
+        part = values[:, :pairs]
+        half = stats.t.ppf(1 - error / 2, pairs - 1) * part.std(axis=1, ddof=1) / np.sqrt(pairs)
+        inside |= np.abs(part.mean(axis=1)) + half < 2.0
+    assert inside.mean() == pytest.approx(settled, abs=0.01)
 
 
 @pytest.mark.parametrize("seconds", [2.0, 4.0])
