@@ -332,15 +332,11 @@ def publish(
     """Make a run the published one: its plan, verdicts and report in results/published, the matrix in the README."""
     from analysis.finish import finish
     from analysis.publish import publish as publish_run
-    from analysis.selftest import for_report
-    from lab.store import find_run, newest_selftest
+    from lab.store import find_run
 
     found = find_run(results, run)
     finish(found)
-    seen = newest_selftest(results)
-    where = publish_run(
-        found, DEFAULT_RESULTS, DEFAULT_RESULTS.parent / "README.md", for_report(seen) if seen else None
-    )
+    where = publish_run(found, DEFAULT_RESULTS, DEFAULT_RESULTS.parent / "README.md")
     if as_json:
         out({"format_version": 1, "run": found.name, "published": str(where)})
     else:

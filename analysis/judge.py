@@ -13,6 +13,7 @@ from analysis.facts import TrialFacts
 from analysis.frames import RunLike
 from analysis.gates import GATES, Cell, check_gates
 from analysis.metrics import METRICS, family_of, unit_of_expression
+from analysis.metrics.database import unmatched_patterns
 from analysis.missing import judge_values
 from analysis.model import (
     ClaimVerdict,
@@ -209,7 +210,7 @@ def judge_gotcha(
     facts = collect(run, plan)
     every = [trial for trials in facts.values() for trial in trials]
     added = [trial for trial in getattr(run, "added", ()) if trial.gotcha == plan.slug]
-    case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps), added=added)
+    case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps), unmatched_patterns(plan, every), added)
     judged = [judge_claim(case, claim) for claim in plan.claims if case.judged_under(claim)]
     claims, weak = with_holm(plan.claims, judged)
     return GotchaVerdict(

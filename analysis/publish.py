@@ -1,13 +1,13 @@
 """A published run: plan, environment, verdicts and report of a run, without its raw samples; and the README's matrix made from it."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from analysis.model import RunVerdicts
 from analysis.report.build import build_report
 from analysis.report.matrix import matrix_markdown, update_readme
+from analysis.selftest import for_report
+from analysis.yardstick import yardstick_of
 from lab.codec import from_json
 from lab.errors import StoreError, UsageError
 from lab.store import ROOT, RunFolder
@@ -25,8 +25,8 @@ def verdicts_of(run: RunFolder) -> RunVerdicts:
         raise StoreError(f"{path} cannot be read: {error.strerror}", "`bench.py report` makes it.") from error
 
 
-def publish(run: RunFolder, results: Path, readme: Path, selftest: Mapping[str, Any] | None = None) -> Path:
-    """Copy what is published of a judged run to ``results/published`` and write the README's matrix.  ``selftest`` is shown on the pages.
+def publish(run: RunFolder, results: Path, readme: Path) -> Path:
+    """Copy what is published of a judged run to ``results/published`` and write the README's matrix.
 
     Raises UsageError where the run is partial or larger than ``LIMIT_BYTES``, StoreError where it cannot be read.
     """
@@ -42,7 +42,8 @@ def publish(run: RunFolder, results: Path, readme: Path, selftest: Mapping[str, 
             shutil.copyfile(run.path / name, fresh / name)
     shutil.copytree(run.derived, fresh / "derived")
     # Again without the trials: the pages then have no links to raw data that is not published; the charts keep their stored numbers.
-    build_report(fresh, ROOT, selftest=selftest)
+    seen = yardstick_of(run)
+    build_report(fresh, ROOT, selftest=for_report(seen) if seen else None)
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LIMIT_BYTES:
         shutil.rmtree(fresh)
