@@ -20,7 +20,7 @@ from lab.codec import to_dict
 from lab.errors import LoadError
 from lab.loadgen.evenness import is_even
 from lab.loadgen.recorder import merge, merge_observed, save
-from lab.loadgen.sharing import processes_for
+from lab.loadgen.sharing import arm_folder, processes_for
 from lab.model import Condition
 from lab.processes import Child, Guard
 from lab.record import GeneratorSeen
@@ -137,7 +137,18 @@ class LoadChild:
         started: Callable[[int], None],
         running: Callable[[dict[str, Any]], None],
     ) -> Measured:
-        """Hand over the job, start every process at the same instant and follow the load to its end.
+        """``run_all`` of a job that has no arms."""
+        (measured,) = self.run_all(job, limit_s, started, running).values()
+        return measured
+
+    def run_all(
+        self,
+        job: Mapping[str, Any],
+        limit_s: float,
+        started: Callable[[int], None],
+        running: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Measured]:
+        """Hand over the job, start every process at the same instant and follow the load to its end; what was measured by variant.
 
         ``started`` gets the load's start (CLOCK_MONOTONIC ns), ``running`` the progress of all processes together.  Raises LoadError
         where a child breaks, hangs beyond ``limit_s`` or the user class raises; its samples are in the folder even then.
@@ -154,10 +165,12 @@ class LoadChild:
                 self._send(number, {"start_ns": start_ns})
             started(start_ns)
             self._follow(processes, deadline, running)
-        measured = self._measured(sorted(self._done))
+        if arms := job.get("arms"):
+            return {arm["variant"]: _measured([arm_folder(self.folder, arm["variant"])]) for arm in arms}
+        measured = _measured([part_folder(self.folder, number) for number in sorted(self._done)])
         if len(self._done) < processes and not measured.error:
             raise LoadError(f"only {len(self._done)} of {processes} processes of the load generator did their part", LOG_HINT)
-        return measured
+        return {job["variant"]: measured}
 
     def _follow(self, processes: int, deadline: float, running: Callable[[dict[str, Any]], None]) -> None:
         """Until all are done.  Where one has failed the others are told to stop: nothing will be made of their share."""
@@ -172,26 +185,6 @@ class LoadChild:
                 for number in set(range(processes)) - self._done:
                     self._send(number, {"stop": True})
 
-    def _measured(self, numbers: Sequence[int]) -> Measured:
-        """What these processes left: all of them, or those that have said why the load failed."""
-        parts = []
-        for number in numbers:
-            try:
-                parts.append(json.loads((part_folder(self.folder, number) / "load.json").read_text()))
-            except (OSError, ValueError) as error:
-                raise LoadError(f"the load generator left no result: {error}", LOG_HINT) from error
-        samples, names = self.folder / "samples.npy", tuple(parts[0]["request_names"])
-        if list(numbers) != [0]:
-            matrices = [np.load(part_folder(self.folder, number) / "samples.npy") for number in numbers]
-            rows, names = merge([(rows, part["request_names"]) for rows, part in zip(matrices, parts, strict=True)])
-            save(samples, rows)
-        seen = merged([part["generator"] for part in parts])
-        return Measured(
-            samples, min(part["started_ns"] for part in parts), max(part["ended_ns"] for part in parts), names,
-            merge_observed([(part["counts"], part["maxima"]) for part in parts]),
-            seen, next((part["error"] for part in parts if part["error"]), ""),
-        )  # fmt: skip
-
 
 class _Over(Exception):
     """A process ended before the load began; its result says why."""
@@ -200,6 +193,27 @@ class _Over(Exception):
 def part_folder(folder: Path, number: int) -> Path:
     """Where a process leaves its part; the first one's is the folder itself."""
     return folder / f"process-{number}" if number else folder
+
+
+def _measured(folders: Sequence[Path]) -> Measured:
+    """What processes left in their folders, merged into the first's: all of them, or those that have said why the load failed."""
+    parts = []
+    for folder in folders:
+        try:
+            parts.append(json.loads((folder / "load.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise LoadError(f"the load generator left no result: {error}", LOG_HINT) from error
+    samples, names = folders[0] / "samples.npy", tuple(parts[0]["request_names"])
+    if len(folders) > 1:
+        matrices = [np.load(folder / "samples.npy") for folder in folders]
+        rows, names = merge([(rows, part["request_names"]) for rows, part in zip(matrices, parts, strict=True)])
+        save(samples, rows)
+    seen = merged([part["generator"] for part in parts])
+    return Measured(
+        samples, min(part["started_ns"] for part in parts), max(part["ended_ns"] for part in parts), names,
+        merge_observed([(part["counts"], part["maxima"]) for part in parts]),
+        seen, next((part["error"] for part in parts if part["error"]), ""),
+    )  # fmt: skip
 
 
 def understood(line: str) -> dict[str, Any]:

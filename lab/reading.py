@@ -23,6 +23,8 @@ COUNTED = ("sql_", "redis_calls", "rows_read", "sessions_opened", "connections_p
 ROWS = "rows_read"
 SETTLED_S = REPORTED_AFTER_S + 5.0
 LOOK_S = 0.1
+REDIS_SOURCES = ("redis",)
+"""As analysis.metrics.database calls what it reads of Redis."""
 
 
 def asks_for(gotcha: GotchaPlan, *names: str) -> bool:
@@ -56,14 +58,22 @@ class Reads:
 class Reader:
     """Reads the services of one trial into ``reads``."""
 
-    def __init__(self, services: Services, gotcha: GotchaPlan, database: str) -> None:
+    def __init__(self, services: Services, gotcha: GotchaPlan, database: str, lane: int | None = None) -> None:
+        """``lane`` is the arm's number in a duet: what Redis counts cannot be told from the other arm's there, so it is not read."""
         self._gotcha = gotcha
         self._database = database
         self._postgres = services.postgres if database else None
-        self._redis = services.redis
+        self._redis = services.redis if lane is None else None
+        self.in_duet = lane is not None
         self._sessions = 0
         self._rows: Mapping[str, int] = {}
         self.reads = Reads()
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the record says besides: notes, and which sources were not read."""
+        notes = {"notes": self.reads.notes} if self.reads.notes else {}
+        return {**notes, "duet": True, "missing": list(REDIS_SOURCES)} if self.in_duet else notes
 
     # ---- counters
 

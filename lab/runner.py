@@ -59,6 +59,13 @@ class Executor(Protocol):
         """Do it, write samples into ``folder`` and return the record.  Raises LabError where the trial failed."""
         ...
 
+    def perform_duet(
+        self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
+        live: Callable[[Live], None],
+    ) -> list[TrialRecord]:  # fmt: skip
+        """Do all arms of a pair at once, and return their records in the order of ``trials``.  Raises LabError where the duet failed."""
+        ...
+
 
 def expected_s(condition: Condition) -> float:
     """Roughly how long a trial of this condition takes, with its overhead, for the time left."""
@@ -141,11 +148,15 @@ def _perform_pair(
     while True:
         records = []
         folders = [run.trial(t.gotcha, t.condition, t.pair, t.variant) for t in arms]  # anew: a folder remembers its record
-        for (index, trial), folder in zip(pair, folders, strict=True):
+        for together in [pair] if condition.duet else [[one] for one in pair]:
+            index, wanted = together[0][0], [trial for _, trial in together]
+            own = [folder for folder, trial in zip(folders, arms, strict=True) if trial in wanted]
             live(index, Live("starting"))
-            record = _perform(plan, trial, condition, folder, executor, lambda now, index=index: live(index, now))  # type: ignore[misc]
-            records.append(with_reasons(record, reasons))
-            folder.write(records[-1])
+            for record, folder in zip(
+                _perform(plan, wanted, condition, own, executor, lambda now, index=index: live(index, now)), own, strict=True,  # type: ignore[misc]
+            ):  # fmt: skip
+                records.append(with_reasons(record, reasons))
+                folder.write(records[-1])
         if len(reasons) == MAX_REPEATS:
             return records
         reason = spoiled(records, plan.gotcha(arms[0].gotcha), condition, folders)
@@ -157,13 +168,18 @@ def _perform_pair(
 
 
 def _perform(
-    plan: RunPlan, trial: TrialPlan, condition: Condition, folder: TrialFolder, executor: Executor, live: Callable[[Live], None],
-) -> TrialRecord:  # fmt: skip
-    """The trial's record.  Whatever goes wrong in it is its own failure: the next one is done all the same."""
+    plan: RunPlan, trials: Sequence[TrialPlan], condition: Condition, folders: Sequence[TrialFolder], executor: Executor,
+    live: Callable[[Live], None],
+) -> list[TrialRecord]:  # fmt: skip
+    """The records of one trial, or of the arms of a duet.  Whatever goes wrong is their own failure: the next one is done all the same."""
     status: Literal["failed", "skipped"] = "failed"
-    remove_leftovers(folder.path)
+    gotcha = plan.gotcha(trials[0].gotcha)
+    for folder in folders:
+        remove_leftovers(folder.path)
     try:
-        return executor.perform(trial, plan.gotcha(trial.gotcha), condition, folder, live)
+        if condition.duet:
+            return executor.perform_duet(trials, gotcha, condition, folders, live)
+        return [executor.perform(trials[0], gotcha, condition, folders[0], live)]
     except (StoreError, UsageError):
         raise
     except LabError as error:
@@ -171,7 +187,7 @@ def _perform(
         status = "skipped" if isinstance(error, NotHereError) else "failed"
     except Exception as error:  # a driver, a broken disk of a service, a defect of the lab
         reason = _where(error)
-    return TrialRecord(trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status, reason)
+    return [TrialRecord(one.gotcha, one.condition, one.pair, one.variant, one.seed, status, reason) for one in trials]
 
 
 def _where(error: Exception) -> str:

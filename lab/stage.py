@@ -219,12 +219,12 @@ def _local_ports(pid: int) -> set[int]:
         return set()
 
 
-def _addresses(services: Services, database: str) -> dict[str, str]:
+def _addresses(services: Services, database: str, lane: int | None) -> dict[str, str]:
     env = {}
     if services.postgres and database:
         env["DATABASE_URL"] = services.postgres.url(database)
     if services.redis:
-        env["REDIS_URL"] = services.redis.url
+        env["REDIS_URL"] = services.redis.url if lane is None else services.redis.lane_url(lane)
     return env
 
 
@@ -242,16 +242,19 @@ def _through(env: Mapping[str, str], proxy: FaultProxy, variable: str) -> dict[s
 @contextmanager
 def staged(
     services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path,
-    cores: Cores = SHARED,
+    cores: Cores = SHARED, lane: int | None = None,
 ) -> Iterator[Stage]:  # fmt: skip
-    """Everything around the target of one trial, gone at the end.  Raises LabError where something cannot be had."""
+    """Everything around the target of one trial, gone at the end.  ``lane`` is the arm's number in a duet, where each has a Redis database.
+
+    Raises LabError where something cannot be had.
+    """
     target = target_module(gotcha.slug, trial.variant)
     condition = replace(condition, server=condition.server_of(trial.variant))
     with ExitStack() as stack:
         python = target_python(condition, gotcha.services)
-        if services.redis:
+        if services.redis and not lane:
             services.redis.flush()
-        env = _addresses(services, database)
+        env = _addresses(services, database, lane)
         if condition.upstream:
             upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
             env["UPSTREAM_URL"] = upstream.url

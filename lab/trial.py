@@ -4,8 +4,9 @@ The Locust child imports while the database is copied and the server starts.  Wh
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import Bystander, beside, bystander_of
 from lab.probes import run_probe
 from lab.reading import COUNTED, Reader, asks_for
-from lab.record import TrialRecord
+from lab.record import ProcessUse, TrialRecord
 from lab.redact import redacted_bytes
 from lab.runner import Live
 from lab.servers import RunningServer, http_parser, read_and_remove_rows, serving, wait_for_quiet, wait_for_rows
@@ -73,47 +74,96 @@ class RealExecutor:
     def _perform(
         self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: Callable[[Live], None]
     ) -> TrialRecord:  # fmt: skip
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        _make(folder.path)
         processes = processes_for(condition.load, self._processes)
         cores = divide(usable(), condition.cores_needed, processes, siblings(usable()))
         with ExitStack() as stack:
             stack.enter_context(on(cores.generator))
             self._place_services(cores)
-            work = stack.enter_context(self._services.guard.folder("trial-"))
-            stack.callback(keep_logs, work, folder.path)
-            # Locust needs the services' addresses too: a scenario may look at the truth in the database.
-            database = stack.enter_context(self.database(gotcha, condition))
-            with on(cores.target):
-                stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work, cores))
-            child = stack.enter_context(load_child(self._services.guard, work / "load", stage.env, processes))
-            with on(cores.target):
-                server = stack.enter_context(
-                    serving(
-                        self._services.guard, stage.condition.server, target_app(gotcha.slug, trial.variant),
-                        work, stage.target_env, python=stage.python, observe=self._observe,
-                    )
-                )  # fmt: skip
-            stage.attach(server)
-            reader = Reader(self._services, gotcha, database)
-            reader.reads.probes += [run_probe(server.url, probe, "before") for probe in gotcha.probes if probe.before]
-            wait_for_quiet(SETTLE_S, server)
+            arm = self._stage(stack, trial, gotcha, condition, folder, cores)
+            child = stack.enter_context(load_child(self._services.guard, arm.work / "load", arm.stage.env, processes))
+            self._serve(stack, arm, gotcha)
             job = job_of(
-                scenario_file(gotcha.slug), condition, trial.variant, stage.url(server), trial.seed, processes,
+                scenario_file(gotcha.slug), condition, trial.variant, arm.stage.url(arm.server), trial.seed, processes,
             )  # fmt: skip
-            measured = self._load(gotcha, child, server, stage, condition, job, reader, live)
-            _save_samples(measured.samples, folder.path / "samples.parquet")
-            if measured.error:
-                raise LoadError(f"the user class broke: {measured.error}", f"Mend scenarios/{gotcha.slug}.py.")
-            stage.require_events(reader.reads.events)
-            reader.after(server, trial.variant)
-            pids = server.worker_pids()
-            server.child.stop(8.0)
-            rows = read_and_remove_rows(server)
-            if rows:
-                write_server_rows(folder.path / "server.parquet", rows)
-            reader.reads.notes += keep_logs(work, folder.path)
-            return self._record(trial, stage, started_at, measured, server, pids, reader)
+            measured = self._load(gotcha, [arm], child, condition, job, live)[trial.variant]
+            return self._finish(arm, gotcha, measured)
+
+    def perform_duet(
+        self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
+        live: Callable[[Live], None],
+    ) -> list[TrialRecord]:  # fmt: skip
+        """All arms of a pair at once: see ``lab.runner.Executor``.  Raises LabError where it failed; no arm has a result then."""
+        if self._services.revive():
+            self._templates.clear()
+        cores = divide(usable(), condition.cores_needed, 1, siblings(usable()))
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(on(cores.generator))
+                self._place_services(cores)
+                arms = [
+                    self._stage(stack, trial, gotcha, condition, folder, cores, lane)
+                    for lane, (trial, folder) in enumerate(zip(trials, folders, strict=True))
+                ]
+                # No addresses for the load: the arms have databases of their own, and a user class could mean only one of them.
+                child = stack.enter_context(load_child(self._services.guard, arms[0].work / "load", {}, 1))
+                for arm in arms:
+                    self._serve(stack, arm, gotcha)
+                job = job_of(scenario_file(gotcha.slug), condition, "", arms[0].server.url, trials[0].seed)
+                job["arms"] = [{"variant": arm.trial.variant, "url": arm.server.url} for arm in arms]
+                measured = self._load(gotcha, arms, child, condition, job, live)
+                records = [self._finish(arm, gotcha, measured[arm.trial.variant]) for arm in arms]
+        except (StoreError, UsageError, NotHereError):
+            raise
+        except Exception as error:
+            self._blame_services(gotcha, error)
+            raise
+        self._blame_services(gotcha, None)
+        return records
+
+    def _stage(
+        self, stack: ExitStack, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, cores: Cores,
+        lane: int | None = None,
+    ) -> "Arm":  # fmt: skip
+        """What stands around the target of one arm, its database a fresh copy.  ``lane``: the arm's number in a duet."""
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        _make(folder.path)
+        work = stack.enter_context(self._services.guard.folder("trial-"))
+        stack.callback(keep_logs, work, folder.path)
+        # Locust needs the services' addresses too: a scenario may look at the truth in the database.
+        database = stack.enter_context(self.database(gotcha, condition))
+        with on(cores.target):
+            stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work, cores, lane))
+        return Arm(trial, folder, work, stage, Reader(self._services, gotcha, database, lane), started_at)
+
+    def _serve(self, stack: ExitStack, arm: "Arm", gotcha: GotchaPlan) -> None:
+        """Start the arm's server and ask the first probes."""
+        stage = arm.stage
+        with on(stage.cores.target):
+            arm.server = stack.enter_context(
+                serving(
+                    self._services.guard, stage.condition.server, target_app(gotcha.slug, arm.trial.variant),
+                    arm.work, stage.target_env, python=stage.python, observe=self._observe,
+                )
+            )  # fmt: skip
+        stage.attach(arm.server)
+        arm.reader.reads.probes += [run_probe(arm.server.url, probe, "before") for probe in gotcha.probes if probe.before]
+        wait_for_quiet(SETTLE_S, arm.server)
+
+    def _finish(self, arm: "Arm", gotcha: GotchaPlan, measured: Measured) -> TrialRecord:
+        """What is read after the load; the server is stopped, everything is kept."""
+        server, reader, folder = arm.server, arm.reader, arm.folder
+        _save_samples(measured.samples, folder.path / "samples.parquet")
+        if measured.error:
+            raise LoadError(f"the user class broke: {measured.error}", f"Mend scenarios/{gotcha.slug}.py.")
+        arm.stage.require_events(reader.reads.events)
+        reader.after(server, arm.trial.variant)
+        pids = server.worker_pids()
+        server.child.stop(8.0)
+        rows = read_and_remove_rows(server)
+        if rows:
+            write_server_rows(folder.path / "server.parquet", rows)
+        reader.reads.notes += keep_logs(arm.work, folder.path)
+        return self._record(arm, measured, pids)
 
     def _place_services(self, cores: Cores) -> None:
         """The services outlive a trial, and the one before may have divided the cores in another way."""
@@ -140,79 +190,88 @@ class RealExecutor:
         finally:
             postgres.drop(database)
 
-    def _roots(
-        self, gotcha: GotchaPlan, server: RunningServer, child: LoadChild, stage: Stage
-    ) -> dict[str, Callable[[], list[int]]]:
+    def _roots(self, gotcha: GotchaPlan, arms: "Sequence[Arm]", child: LoadChild) -> dict[str, Callable[[], list[int]]]:
         """The process trees to watch: of the services only those that the gotcha uses, and only where they are ours.
 
-        A service of the user's has no processes here, and then no CPU time: that is refused, not 0.
+        A service of the user's has no processes here, and then no CPU time: that is refused, not 0.  In a duet the services work for all
+        arms, so there only the servers are watched.
         """
         services = self._services
         roots: dict[str, Callable[[], list[int]]] = {
-            "server": lambda: [stage.server_pid(server)],
-            "generator": lambda: child.pids,
+            arm.server_tree: lambda arm=arm: [arm.stage.server_pid(arm.server)] for arm in arms  # type: ignore[misc]
         }
+        roots["generator"] = lambda: child.pids
+        if len(arms) > 1:
+            return roots
+        (arm,) = arms
         if services.postgres and "postgres" in gotcha.services and services.postgres.pids():
             roots["postgres"] = services.postgres.pids
         if services.redis and "redis" in gotcha.services and services.redis.pids():
             roots["redis"] = services.redis.pids
-        if stage.celery_pids:
-            roots["celery"] = lambda: list(stage.celery_pids)
+        if arm.stage.celery_pids:
+            roots["celery"] = lambda: list(arm.stage.celery_pids)
         return roots
 
     def _load(
-        self, gotcha: GotchaPlan, child: LoadChild, server: RunningServer, stage: Stage, condition: Condition, job: Mapping[str, Any],
-        reader: Reader, live: Callable[[Live], None],
-    ) -> Measured:  # fmt: skip
-        services, reads = self._services, reader.reads
+        self, gotcha: GotchaPlan, arms: "Sequence[Arm]", child: LoadChild, condition: Condition, job: Mapping[str, Any],
+        live: Callable[[Live], None],
+    ) -> dict[str, Measured]:  # fmt: skip
+        """Carry the load, of all arms in a duet, and read what was counted meanwhile."""
+        services, used = self._services, arms[0].stage.cores.used
         exclude = {"postgres": services.postgres.own_backends} if services.postgres else {}
-        watch = TreeWatch(self._roots(gotcha, server, child, stage), exclude)
+        watch = TreeWatch(self._roots(gotcha, arms, child), exclude)
         pollers = [Poller(watch.poll, POLL_S)]
-        if stage.database:
-            pollers.append(Poller(reader.look_at_activity, ACTIVITY_POLL_S))
-        reader.begin()
-        before = noise_snapshot(stage.cores.used)
+        for arm in arms:
+            if arm.stage.database:
+                pollers.append(Poller(arm.reader.look_at_activity, ACTIVITY_POLL_S))
+            arm.reader.begin()
+        before = noise_snapshot(used)
         everybody = TreeWatch({"ours": lambda: [os.getpid(), *services.guard.child_pids()]})
         everybody.start()
 
         def started(at_ns: int) -> None:
             witness.begin(at_ns)
             watch.start()
-            stage.start_events(at_ns, reads.events)
+            for arm in arms:
+                arm.stage.start_events(at_ns, arm.reader.reads.events)
             for poller in pollers:
                 poller.start()
 
         def running(message: dict[str, Any]) -> None:
             live(Live("load", message.get("rate_rps", 0.0), message.get("p99_s", 0.0), message.get("errors", 0)))
-            stage.check(server)
+            for arm in arms:
+                arm.stage.check(arm.server)
 
-        # a bystander's requests could not be told from the load's where the services' work is counted
-        who = Bystander() if asks_for(gotcha, *COUNTED) else bystander_of(gotcha, condition)
+        # A bystander's requests could not be told from the load's where the services' work is counted; in a duet it would be a third arm.
+        alone = len(arms) == 1 and not asks_for(gotcha, *COUNTED)
+        who = bystander_of(gotcha, condition) if alone else Bystander()
         try:
             with beside(services.guard, job["url"], who, job["seed"]) as witness:
-                measured = child.run(job, longest_s(condition), started, running)
+                measured = child.run_all(job, longest_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]
-            stage.stop_events()
-        reads.bystander = witness.report(condition, measured.started_ns, measured.ended_ns, measured.generator.warmup_s)
-        reads.processes = watch.stop()
-        reads.cpu_series = watch.series
-        reads.noise = noise_between(before, noise_snapshot(stage.cores.used), everybody.stop()["ours"].cpu_ns)
-        wait_for_rows(server, measured.ended_ns)
-        reader.end()
+            for arm in arms:
+                arm.stage.stop_events()
+        processes = watch.stop()
+        noise = noise_between(before, noise_snapshot(used), everybody.stop()["ours"].cpu_ns)
+        for arm in arms:
+            own, reads = measured[arm.trial.variant], arm.reader.reads
+            reads.bystander = witness.report(condition, own.started_ns, own.ended_ns, own.generator.warmup_s)
+            reads.processes, reads.cpu_series = arm.part_of(processes, watch.series)
+            reads.noise = noise
+            wait_for_rows(arm.server, own.ended_ns)
+            arm.reader.end()
         for problem in problems:
             if problem is not None:
                 raise ServerError(f"the services could not be watched: {problem}", "See postgres.log of the run.")
         return measured
 
-    def _record(
-        self, trial: TrialPlan, stage: Stage, started_at: str, measured: Measured, server: RunningServer,
-        pids: tuple[int, ...], reader: Reader,
-    ) -> TrialRecord:  # fmt: skip
-        services, condition, cores, reads = self._services, stage.condition, stage.cores, reader.reads
+    def _record(self, arm: "Arm", measured: Measured, pids: tuple[int, ...]) -> TrialRecord:
+        trial, stage, server, reads = arm.trial, arm.stage, arm.server, arm.reader.reads
+        condition, cores = stage.condition, stage.cores
         affinity = {"generator": cores.generator, "target": cores.target} if cores.target else {}
         return TrialRecord(
-            trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status="ok", started_at=started_at,
+            trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status="ok", started_at=arm.started_at,
             load_started_ns=measured.started_ns, load_ended_ns=measured.ended_ns, request_names=measured.request_names,
             command=_portable(server.command), server_pids=pids, loop=condition.server.loop, http=http_parser(condition.server),
             observed=measured.observed, final_reads=reads.final, probes=tuple(reads.probes), statements=reads.statements,
@@ -220,9 +279,35 @@ class RealExecutor:
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
-            affinity=affinity, versions=services.versions,
-            extra={**reads.bystander, **({"notes": reads.notes} if reads.notes else {})},
+            affinity=affinity, versions=self._services.versions, extra={**reads.bystander, **arm.reader.extra},
         )  # fmt: skip
+
+
+@dataclass
+class Arm:
+    """One trial while it is performed.  ``server`` is there from ``_serve`` on."""
+
+    trial: TrialPlan
+    folder: TrialFolder
+    work: Path
+    stage: Stage
+    reader: Reader
+    started_at: str
+    server: RunningServer = field(init=False)
+
+    @property
+    def server_tree(self) -> str:
+        """What the server's processes are called among the trees that are watched: in a duet there are several."""
+        return f"server {self.trial.variant}" if self.reader.in_duet else "server"
+
+    def part_of(
+        self, processes: Mapping[str, ProcessUse], series: Sequence[tuple[int, ...]]
+    ) -> tuple[dict[str, ProcessUse], list[tuple[int, ...]]]:
+        """What concerns this arm: its server, and what all have in common."""
+        mine = [name for name in processes if name == self.server_tree or not name.startswith("server ")]
+        columns = [1 + list(processes).index(name) for name in mine]
+        kept = {"server" if name == self.server_tree else name: processes[name] for name in mine}
+        return kept, [(row[0], *(row[column] for column in columns)) for row in series]
 
 
 def _portable(command: tuple[str, ...]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -33,11 +33,12 @@ from locust.env import Environment  # noqa: E402
 
 from lab.codec import from_json  # noqa: E402
 from lab.loadgen.drive import Drive  # noqa: E402
+from lab.loadgen.duet import Turnstiles, arm_of  # noqa: E402
 from lab.loadgen.recorder import Recorder, save  # noqa: E402
-from lab.loadgen.sharing import members, share_of  # noqa: E402
+from lab.loadgen.sharing import arm_folder, members, share_of  # noqa: E402
 from lab.loadgen.state import LoadState  # noqa: E402
 from lab.loadgen.users import LabUser  # noqa: E402
-from lab.model import Condition  # noqa: E402
+from lab.model import Condition, OpenLoad, StagedLoad  # noqa: E402
 
 PROGRESS_S = 0.5
 JITTER_LATE_S = 0.005  # analysis.gates: jitter_p99_s
@@ -128,19 +129,19 @@ class Orders:
         return start_ns
 
 
-def _progress(state: LoadState, drive: Drive) -> None:
-    row = 0
+def _progress(drives: Sequence[Drive]) -> None:
+    rows = [0] * len(drives)
     while True:
         gevent.sleep(PROGRESS_S)
-        new, p99_s, errors = state.recorder.since(row)
-        row += new
+        news = [drive.state.recorder.since(row) for drive, row in zip(drives, rows, strict=True)]
+        rows = [row + new for row, (new, _, _) in zip(rows, news, strict=True)]
         say(
             state="running",
-            elapsed_s=drive.elapsed_s,
-            rate_rps=new / PROGRESS_S,
-            p99_s=p99_s,
-            in_flight=state.in_flight,
-            errors=errors,
+            elapsed_s=drives[0].elapsed_s,
+            rate_rps=sum(new for new, _, _ in news) / PROGRESS_S,
+            p99_s=max(p99_s for _, p99_s, _ in news),
+            in_flight=sum(drive.state.in_flight for drive in drives),
+            errors=sum(errors for _, _, errors in news),
         )
 
 
@@ -155,35 +156,85 @@ def state_of(job: dict[str, Any]) -> LoadState:
     )  # fmt: skip
 
 
+class Arms:
+    """The drives of one job: one, or one for each arm of a duet, which begin at the same instant."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        kind = load_user(Path(job["scenario"]), job["user"])
+        asked = job.get("arms") or [{"variant": job["variant"], "url": job["url"]}]
+        turnstiles = Turnstiles([arm["variant"] for arm in asked], job["seed"])
+        self.drives: dict[str, Drive] = {}
+        for number, arm in enumerate(asked):
+            state = state_of({**job, **arm})
+            own = kind
+            if len(asked) > 1:
+                state.place = number, len(asked)
+                if not isinstance(state.condition.load, OpenLoad | StagedLoad):
+                    own = arm_of(kind, arm["variant"], turnstiles.of)
+            own.state = state
+            environment = Environment(user_classes=[own], host=arm["url"], catch_exceptions=False)
+            self.drives[arm["variant"]] = Drive(own, state, environment.create_local_runner())
+        self._waiting = len(asked)
+        self._start: AsyncResult[int] = AsyncResult()
+
+    def stop(self) -> None:
+        """End all of them early."""
+        for drive in self.drives.values():
+            drive.stop()
+
+    def run(self, ready: Callable[[], int]) -> Exception | None:
+        """Run them to their end; what the first that failed raised."""
+        jobs = [gevent.spawn(self._run, drive, ready) for drive in self.drives.values()]
+        gevent.joinall(jobs)
+        return next((job.value for job in jobs if job.value is not None), None)
+
+    def _run(self, drive: Drive, ready: Callable[[], int]) -> Exception | None:
+        try:
+            drive.run(lambda: self._at_the_line(ready))
+        except Exception as problem:
+            self.stop()
+            if not self._start.ready():
+                self._start.set(time.monotonic_ns())
+            return problem
+        return None
+
+    def _at_the_line(self, ready: Callable[[], int]) -> int:
+        """The instant of the start, asked for by whoever comes last."""
+        self._waiting -= 1
+        if not self._waiting:
+            self._start.set(ready())
+        start_ns = self._start.get()
+        assert start_ns is not None
+        return start_ns
+
+
 def run(job: dict[str, Any]) -> int:
     """Do one job.  Returns the exit code."""
-    state = state_of(job)
-    kind = load_user(Path(job["scenario"]), job["user"])
-    kind.state = state
-    environment = Environment(user_classes=[kind], host=job["url"], catch_exceptions=False)
-    drive = Drive(kind, state, environment.create_local_runner())
+    arms = Arms(job)
     watch = Watch()
-    orders = Orders(drive.stop)
-    helpers: list[Any] = [gevent.spawn(_progress, state, drive), orders.greenlet]
-    gevent.signal_handler(signal.SIGTERM, drive.stop)
-    gevent.signal_handler(signal.SIGINT, drive.stop)
+    orders = Orders(arms.stop)
+    helpers: list[Any] = [gevent.spawn(_progress, list(arms.drives.values())), orders.greenlet]
+    gevent.signal_handler(signal.SIGTERM, arms.stop)
+    gevent.signal_handler(signal.SIGINT, arms.stop)
     gc.collect()
     gc.freeze()
-    error = ""
 
     def ready() -> int:
         start_ns = orders.ready()
         watch.begin()
         return start_ns
 
-    try:
-        drive.run(ready)
-    except Exception as problem:
+    problem = arms.run(ready)
+    error = ""
+    if problem is not None:
         error = _told(problem, job["scenario"])
         traceback.print_exception(problem)
     watch.stop()
     gevent.killall(helpers)
-    _leave(Path(job["out"]), drive, watch, error)
+    for variant, drive in arms.drives.items():
+        out = arm_folder(Path(job["out"]), variant) if job.get("arms") else Path(job["out"])
+        out.mkdir(exist_ok=True)
+        _leave(out, drive, watch, error)
     say(state="done", error=error)
     return 1 if error else 0
 

@@ -1,6 +1,7 @@
 """One load shared among several generator processes: what each of them does, so that the parts add up to the whole exactly."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from lab.model import Burst, ClosedLoad, Journey, Load
 
@@ -38,3 +39,8 @@ def share_of(load: Load, process: int, processes: int) -> Load:
     if isinstance(load, Journey):
         return replace(load, users=part_of(load.users, process, processes))
     return replace(load, connections=part_of(load.connections, process, processes))
+
+
+def arm_folder(folder: Path, variant: str) -> Path:
+    """Where a duet leaves what it measured of an arm."""
+    return folder / f"arm-{variant}"

@@ -46,6 +46,7 @@ class LoadState:
         self.reconnect = isinstance(load, ClosedLoad) and load.reconnect
         self.running = True
         self.warming = False
+        self.place: tuple[int, int] | None = None  # in a duet: which arm this is, of how many
 
     @property
     def in_flight(self) -> int:

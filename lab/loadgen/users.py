@@ -202,6 +202,9 @@ class LabUser(User):  # type: ignore[misc]
 
     # ---- inside
 
+    def rest(self) -> None:
+        """Called when the user has done what the load asked of it; an arm of a duet gives up its turns then."""
+
     def connect(self) -> OSError | None:
         """Open the connection ahead of the load; the problem where that cannot be done, and the first request tries again."""
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from lab.errors import ServerError, ServiceError
+from lab.errors import NotHereError, ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.services.disposable import VARIABLE, may_be_emptied
@@ -99,12 +99,18 @@ class Redis:
             self._own[_counted_as(words)] += 1
             return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
 
+    def lane_url(self, lane: int) -> str:
+        """The address of a database of its own for one arm of a duet.  Raises NotHereError on a server of the user's: only one is ours there."""
+        if self._child is None:
+            raise NotHereError("a duet needs a Redis database for each arm", "Unset LAB_REDIS_URL.")
+        return f"{self.url.rpartition('/')[0]}/{lane}"
+
     def flush(self) -> None:
-        """Empty the database and the cache of scripts: a script that the last trial loaded would save this one a round trip.
+        """Empty the database (all, where the server is ours) and the cache of scripts: one that the last trial loaded would save a round trip.
 
         The cache belongs to the whole server: on the user's it is left alone, unless it may be emptied.
         """
-        self._do("FLUSHDB")
+        self._do("FLUSHDB" if self._child is None else "FLUSHALL")
         if self._child is not None or may_be_emptied():
             self._do("SCRIPT", "FLUSH")
 

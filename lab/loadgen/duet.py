@@ -1,0 +1,65 @@
+"""A duet in the load child: the whole loads of all arms in one process, dealt out so that the arms share every second.
+
+Users of a closed load or a journey take turns (``Turnstile``): the first users of all arms, the second ones, and so on.  An open load waits
+for nobody, so there every arrival is moved within its place of the trace instead: which arm comes first is drawn for each arrival.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lab.loadgen.schedule import NS_PER_S, Trace, hash_of
+from lab.loadgen.turnstile import Turnstile
+from lab.loadgen.users import LabUser, Reply
+from lab.model import OpenLoad, StagedLoad
+
+
+def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile]) -> type[LabUser]:
+    """The user class for one arm: the scenario's own, whose requests wait for their turn."""
+
+    class Arm(kind):  # type: ignore[misc, valid-type]
+        def request(self, *arguments: Any, **options: Any) -> Reply:
+            turnstile = turnstile_of(self.number)
+            turnstile.enter(arm)
+            try:
+                reply: Reply = super().request(*arguments, **options)
+                return reply
+            finally:
+                turnstile.leave(arm)
+
+        def rest(self) -> None:
+            turnstile_of(self.number).retire(arm)
+
+    Arm.__name__ = kind.__name__
+    return Arm
+
+
+class Turnstiles:
+    """One turnstile for the users of each number, made when the first of them comes."""
+
+    def __init__(self, arms: Sequence[str], seed: int) -> None:
+        self._arms, self._seed = tuple(arms), seed
+        self._made: dict[int, Turnstile] = {}
+
+    def of(self, number: int) -> Turnstile:
+        """The turnstile of the users of this number."""
+        if number not in self._made:
+            self._made[number] = Turnstile(self._arms, self._seed + number)
+        return self._made[number]
+
+
+def moved(trace: Trace, load: OpenLoad | StagedLoad, arm: int, arms: int, seed: int) -> Trace:
+    """The arrivals of one arm of an open duet: each up to a mean gap later, at its drawn place among the arms.
+
+    All arms draw from the same seed, so that they have different places at every arrival and each place equally often.
+    """
+    rates = [stage.rate_per_s for stage in load.stages] if isinstance(load, StagedLoad) else [load.rate_per_s]
+    step_ns = NS_PER_S / max(rates) / arms
+    draw = random.Random(f"{seed}/duet")
+    placed = []
+    for offset_ns, index in zip(trace.offsets_ns, trace.indices, strict=True):
+        place = draw.sample(range(arms), arms)[arm]
+        placed.append((round(offset_ns + place * step_ns), index))
+    placed.sort()
+    offsets = [offset_ns for offset_ns, _ in placed]
+    return Trace(offsets, [index for _, index in placed], trace.duration_s, hash_of(offsets))
