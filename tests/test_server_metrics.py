@@ -1,7 +1,6 @@
 """What the metrics make of the wrapper's rows: lag as a share of the load's time, peaks, totals, and what is said where rows are missing."""
 
 import asyncio
-import gc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,9 @@ from lab.record import EventSeen, TrialRecord
 from lab.rows import GOES_ON, ROW_NS, SERVER_COLUMNS, SHUT_DOWN, SILENT, TICK_COLUMNS, TICK_NS, TICKS, UNWRITTEN
 from lab.store import TrialFolder, write_server_rows
 from tests.fakes import gotcha_plan
-from tests.test_asgi import HeldLoop, ask, scope
+from tests.test_asgi import HeldLoop, ask, leave_nothing, scope
+
+__all__ = ["leave_nothing"]
 
 MS = 1_000_000
 START = 5_000_000_000
@@ -228,7 +229,7 @@ def test_rows_of_format_2_are_read_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block_ms", [20, 50, 95, 500])
 def test_from_a_blocked_loop_to_the_number(tmp_path: Path, block_ms: int) -> None:
     """The real wrapper on a held clock, through the stored file: the load is the second in which the loop is blocked."""
-    loop, collectors = HeldLoop(), list(gc.callbacks)
+    loop = HeldLoop()
     loop.ns = START - 300 * MS
 
     async def answer(scope: Any, receive: Any, send: Any) -> None: ...
@@ -244,7 +245,6 @@ def test_from_a_blocked_loop_to_the_number(tmp_path: Path, block_ms: int) -> Non
 
     loop.run_until_complete(use())
     loop.close()
-    gc.callbacks[:] = collectors
     write_server_rows(tmp_path / "server.parquet", [(tmp_path / f"{os.getpid()}.rows").read_bytes()])
     TrialFolder(tmp_path).write(record())
     trial = open_trial(TrialFolder(tmp_path))
