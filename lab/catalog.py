@@ -16,8 +16,9 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from lab.errors import UsageError
+from lab.errors import StoreError, UsageError
 from lab.model import GotchaPlan, Server
+from lab.private import private_folder, why_not_private
 
 ROOT = Path(__file__).resolve().parent.parent
 DESCRIBE_TIMEOUT_S = 120
@@ -64,21 +65,22 @@ class Catalog:
     def document(self) -> dict[str, Any]:
         """The description of everything, from the cache where nothing has changed."""
         path = self._cache / f"{_fingerprint(self.root)}.json"
-        try:
-            document: dict[str, Any] = json.loads(path.read_text())
-            return document
-        except (OSError, ValueError):
-            pass
+        if not why_not_private(self._cache):  # a plan of somebody else's names programs to run
+            try:
+                document: dict[str, Any] = json.loads(path.read_text())
+                return document
+            except (OSError, ValueError):
+                pass
         document = _run_child(self.root, [])
         try:
-            self._cache.mkdir(parents=True, exist_ok=True)
+            private_folder(self._cache)
             for old in sorted(self._cache.glob("*.json"), key=lambda one: one.stat().st_mtime)[:-8]:
                 old.unlink(missing_ok=True)
             temporary = path.with_suffix(f".{id(self)}.tmp")
             temporary.write_text(json.dumps(document))
             temporary.replace(path)
-        except OSError:
-            pass  # a cache that cannot be written only costs a second
+        except (OSError, StoreError):
+            pass  # a cache that cannot be written, or is not ours alone, only costs a second
         return document
 
     @property

@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +20,8 @@ import yaml
 from redis import Redis as Client
 
 from lab import trial as trial_module
-from lab.errors import LabError, ServiceError, StoreError
+from lab.catalog import Catalog, _fingerprint
+from lab.errors import LabError, ServerError, ServiceError, StoreError
 from lab.model import (
     Claim,
     ClosedLoad,
@@ -33,7 +36,7 @@ from lab.model import (
     TrialPlan,
 )
 from lab.private import private_folder, why_not_private
-from lab.probes import run_probe
+from lab.probes import read_pointer, run_probe, send
 from lab.record import TrialRecord
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.runner import Live, run_trials
@@ -595,3 +598,115 @@ def test_the_labs_own_connections_are_known_and_not_counted(theirs: Services) ->
         while postgres.activity("lab_example") != {"idle": 1} and time.monotonic() < deadline:
             time.sleep(0.01)
         assert postgres.activity("lab_example") == {"idle": 1}
+
+
+# ---------------------------------------------------------------- services that die
+
+
+@pytest.mark.services
+def test_services_that_died_are_named_and_started_again(tmp_path: Path, temporary: Path) -> None:
+    with Services({"postgres", "redis"}, log_folder=tmp_path) as services:
+        redis, postgres = services.redis, admin_of(services)
+        assert redis is not None
+        assert services.problem({"postgres", "redis"}) == ""
+        assert services.revive() is False and services.redis is redis
+        os.kill(redis.pids()[0], signal.SIGKILL)
+        gone(redis.pids()[0])
+        assert services.problem({"postgres"}) == ""
+        assert "redis died (code -9)" in services.problem({"celery"})
+        assert services.revive() is False and services.redis is not redis
+        assert services.problem({"redis"}) == ""
+        # PostgreSQL ends every connection where one of its processes is killed: its counters and the lab's own connection are lost
+        with psycopg.connect(postgres._url) as target:
+            os.kill(target.info.backend_pid, signal.SIGKILL)
+            gone(target.info.backend_pid)
+        assert "cut the lab's own connection" in services.problem({"postgres"})
+        assert services.revive() is True
+        assert services.problem({"postgres", "redis"}) == ""
+        names = sorted(name.rpartition("-")[0] for name in leftovers(temporary))
+        assert names == ["gotcha-lab-postgres", "gotcha-lab-redis"]
+
+
+def gone(pid: int) -> None:
+    """Wait until a process has ended; who started it may not have reaped it."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return
+        except OSError:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.services
+def test_statements_that_were_forgotten_are_missed(tmp_path: Path) -> None:
+    settings = {"pg_stat_statements.max": "100"}
+    with Services({"postgres"}, log_folder=tmp_path, postgres_settings=settings) as services:
+        postgres = admin_of(services)
+        database = postgres.fresh_copy(None)
+        postgres.reset_statements(database)
+        assert postgres.statements(database) == []
+        with psycopg.connect(postgres.url(database), autocommit=True) as target:
+            for columns in range(1, 151):
+                target.execute(("SELECT " + ", ".join(["1"] * columns)).encode())
+        with pytest.raises(ServerError, match="forgot statements"):
+            postgres.statements(database)
+
+
+# ---------------------------------------------------------------- what the lab asks itself
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "problem"),
+    [
+        (b'{"a": {"b": 1}}', "/a/c", "no 'c' in {'b': 1}"),
+        (b'{"a": [1]}', "/a/7", "no '7' in [1]"),
+        (b'{"a": [1]}', "/a/x", "no 'x' in [1]"),
+        (b'{"a": 1}', "/a/b", "no 'b' in 1"),
+        (b"null", "/a", "no 'a' in None"),
+        (b'{"a": "12"}', "/a", "holds '12', not a number"),
+        (b'{"a": true}', "/a", "holds True, not a number"),
+        (b"<html>", "/a", "the body is not JSON: b'<html>'"),
+        (b"\xff\xfe", "/a", "the body is not JSON"),
+    ],
+)
+def test_a_pointer_that_leads_nowhere_says_where_it_ended(body: bytes, pointer: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        read_pointer(body, pointer)
+
+
+def test_a_pointer_finds_its_number() -> None:
+    body = b'{"a": [{"b/c": 1.5}, {"~": 2}], "0": 3}'
+    assert [read_pointer(body, pointer) for pointer in ("/a/0/b~1c", "/a/1/~0", "/0")] == [1.5, 2.0, 3.0]
+
+
+def test_a_request_of_the_labs_own_says_so_and_never_raises() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heads: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                heads.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert send(url, "GET", "/items", {"x-key": "7"}).status == 204
+        thread.join(10)
+        assert b"\r\nx-lab-own: 1\r\n" in heads[0] and b"\r\nx-key: 7\r\n" in heads[0]
+        for path in ("/caf\u00e9\u4e16", "/a b", "/a\r\nb"):
+            assert send(url, "GET", path).problem
+        assert send(url, "GET", "/", {"x-key": "a\nb"}).problem
+
+
+def test_a_planted_description_of_the_gotchas_is_not_believed(tmp_path: Path, catalog: Catalog) -> None:
+    planted = tmp_path / "describe"
+    planted.mkdir()
+    own = Catalog(cache=planted)
+    (planted / f"{_fingerprint(own.root)}.json").write_text('{"gotchas": [], "broken": []}')
+    assert own.gotchas == []  # believed as long as the folder is ours
+    planted.chmod(0o777)
+    assert Catalog(cache=planted).gotchas == catalog.gotchas
