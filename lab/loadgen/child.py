@@ -169,8 +169,8 @@ class Arms:
             own = kind
             if len(asked) > 1:
                 state.place = number, len(asked)
-                if not isinstance(state.condition.load, OpenLoad | StagedLoad):
-                    own = arm_of(kind, arm["variant"], turnstiles.of)
+                waits = not isinstance(state.condition.load, OpenLoad | StagedLoad)
+                own = arm_of(kind, arm["variant"], turnstiles.of if waits else None)
             own.state = state
             environment = Environment(user_classes=[own], host=arm["url"], catch_exceptions=False)
             self.drives[arm["variant"]] = Drive(own, state, environment.create_local_runner())

@@ -14,8 +14,10 @@ from lab.loadgen.users import LabUser, Reply
 from lab.model import OpenLoad, StagedLoad
 
 
-def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile]) -> type[LabUser]:
-    """The user class for one arm: the scenario's own, whose requests wait for their turn."""
+def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile] | None) -> type[LabUser]:
+    """A class of its own for the users of one arm: the scenario's, whose requests wait for their turn where there are turnstiles."""
+    if turnstile_of is None:
+        return type(kind.__name__, (kind,), {})
 
     class Arm(kind):  # type: ignore[misc, valid-type]
         def request(self, *arguments: Any, **options: Any) -> Reply:
