@@ -18,10 +18,11 @@ def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstil
     """A class of its own for the users of one arm: the scenario's, whose requests wait for their turn where there are turnstiles."""
     if turnstile_of is None:
         return type(kind.__name__, (kind,), {})
+    gate_of = turnstile_of  # for mypy: it is not None in the functions below
 
     class Arm(kind):  # type: ignore[misc, valid-type]
         def request(self, *arguments: Any, **options: Any) -> Reply:
-            turnstile = turnstile_of(self.number)
+            turnstile = gate_of(self.number)
             turnstile.enter(arm)
             try:
                 reply: Reply = super().request(*arguments, **options)
@@ -30,7 +31,7 @@ def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstil
                 turnstile.leave(arm)
 
         def rest(self) -> None:
-            turnstile_of(self.number).retire(arm)
+            gate_of(self.number).retire(arm)
 
     Arm.__name__ = kind.__name__
     return Arm
