@@ -46,6 +46,8 @@ MEANINGS: dict[str, str] = {
     "not told": "the measurement allows no word: the reason stands beside it",
 }
 
+ONE_PAIR = "one pair has no interval; take --pairs 3 or more"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -156,11 +158,12 @@ def false_alarms(
 
 @dataclass(frozen=True)
 class _Seen:
-    """A cell's numbers by pair."""
+    """A cell's numbers by pair; ``quotable`` unless a gate failed or an arm was overloaded."""
 
     cell: Cell
     harms: Mapping[int, float]
     arms: Mapping[str, Mapping[int, float]]
+    quotable: bool
 
 
 def _by_pair(trials: Sequence[TrialFacts], variant: str, metric: str, left_out: frozenset[int]) -> dict[int, float]:
@@ -180,11 +183,8 @@ def _harms(naive: Mapping[int, float], correct: Mapping[int, float], *, rate: bo
     return {pair: above[pair] / below[pair] for pair in sorted(above.keys() & below.keys()) if below[pair] > 0}
 
 
-def _problem(trials: Sequence[TrialFacts], gates: Sequence[GateResult], ref: MetricRef, planned: int) -> str:
-    """Why no word may rest on a cell, whatever its numbers are."""
-    failed = [trial.record.reason for trial in trials if not trial.ok]
-    if failed:
-        return failed[0]
+def _spoiled(trials: Sequence[TrialFacts], gates: Sequence[GateResult], ref: MetricRef, planned: int) -> str:
+    """Why a cell's numbers may be quoted nowhere, or ""."""
     gate, pairs = spoiled_by(family_of(ref), gates), spoiled_pairs(family_of(ref), gates)
     if gate is not None and (not gate.pairs or planned - len(pairs) < fewest_left(planned)):
         return f"gate {gate.gate} failed: {gate.detail}"
@@ -198,22 +198,24 @@ def _seen(
     condition: Condition, trials: Sequence[TrialFacts], gates: Sequence[GateResult], ref: MetricRef, *, planned: int, relative: bool
 ) -> _Seen:  # fmt: skip
     metric = f"{ref.metric}[{ref.arg}]" if ref.arg else ref.metric
-    problem = _problem(trials, gates, ref, planned)
-    left_out = spoiled_pairs(family_of(ref), gates)
+    spoiled, left_out = _spoiled(trials, gates, ref, planned), spoiled_pairs(family_of(ref), gates)
     arms = {arm: _by_pair(trials, arm, metric, left_out) for arm in ARMS}
     harms = _harms(arms["naive"], arms["correct"], rate=family_of(ref) == "rate", relative=relative)
-    expected = planned - len(left_out)
-    if not problem and not harms:
-        problem = f"{metric} could not be measured under both variants"
-    elif not problem and len(harms) < expected:
-        problem = f"{expected - len(harms)} of {planned} pairs have no {metric}, or some requests were never answered"
-    elif not problem and len(harms) == 1:
-        problem = "one pair has no interval; take --pairs 3 or more"
-    quotable = bool(harms) and not problem.startswith("gate ")
-    means = [sum(arm.values()) / len(arm) if arm and quotable else None for arm in arms.values()]
-    harm = statistics.of_ratios(list(harms.values())) if quotable else None
+    failed = [trial.record.reason for trial in trials if not trial.ok]
+    problem = spoiled or (failed[0] if failed else _missing(metric, len(harms), planned - len(left_out)))
+    means = [sum(arm.values()) / len(arm) if arm and not spoiled else None for arm in arms.values()]
+    harm = statistics.of_ratios(list(harms.values())) if harms and not spoiled else None
     cell = Cell(server_name(condition), condition.workers, cell_name(condition), condition.key, means[0], means[1], harm, problem)  # fmt: skip
-    return _Seen(cell, harms, arms)
+    return _Seen(cell, harms, arms, not spoiled)
+
+
+def _missing(metric: str, found: int, expected: int) -> str:
+    """Why the pairs that there are allow no word, or ""."""
+    if not found:
+        return f"{metric} could not be measured under both variants"
+    if found < expected:
+        return f"{expected - found} of {expected} pairs have no {metric}: requests were never answered"
+    return ONE_PAIR if found == 1 else ""
 
 
 # ---------------------------------------------------------------- cell against cell
@@ -239,10 +241,9 @@ def _answer(
         reason = "there is no harm to begin with"
     elif ratio is not None and after.cell.harm is not None:
         word = word_of(ratio, after.cell.harm, band, relative=relative)
-        reason = "one pair has no interval; take --pairs 3 or more" if word == "not told" else ""
-    arms = {
-        arm: found for arm in ARMS if not reason and (found := _ratio(before.arms[arm], after.arms[arm])) is not None
-    }
+        reason = ONE_PAIR if word == "not told" else ""
+    whole = before.quotable and after.quotable and before is not after
+    arms = {arm: found for arm in ARMS if whole and (found := _ratio(before.arms[arm], after.arms[arm])) is not None}
     return Answer(about, before.cell.server, before.cell, after.cell, word, ratio, reason, arms)
 
 

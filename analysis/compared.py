@@ -8,6 +8,7 @@ from analysis.compare import Answer, Cell, Comparison, number
 from analysis.model import Estimate
 
 WIDTH = 100
+BRIEF = 240
 
 
 def interval(estimate: Estimate) -> str:
@@ -34,26 +35,30 @@ def harm_text(one: Comparison, cell: Cell) -> str:
     return number(cell.harm.value) + (" x" if one.relative else "")
 
 
+def brief(reason: str) -> str:
+    """A reason that fits three lines: its beginning and its end, which is where a log says what went wrong."""
+    return reason if len(reason) <= BRIEF else f"{reason[: BRIEF // 3].rstrip()} … {reason[-BRIEF * 2 // 3 :].lstrip()}"
+
+
 def sentence(one: Comparison, answer: Answer) -> str:
     """The answer in words with its numbers."""
-    if answer.reason:
-        return f"{answer.where}: {answer.said}: {answer.reason}"
-    assert answer.ratio is not None
-    before, after = (harm_text(one, cell) for cell in (answer.before, answer.after))
-    text = f"{answer.where}: {answer.said}: the harm goes from {before} to {after} ({interval(answer.ratio)})"
     own = [f"{arm} {interval(found)}" for arm, found in answer.arms.items() if answer.about == "versions"]
+    if answer.reason or answer.ratio is None:
+        text = f"{answer.where}: {answer.said}: {brief(answer.reason)}"
+    else:
+        before, after = (harm_text(one, cell) for cell in (answer.before, answer.after))
+        text = f"{answer.where}: {answer.said}: the harm goes from {before} to {after} ({interval(answer.ratio)})"
     return f"{text}; {', '.join(own)}" if own else text
 
 
 def _row(one: Comparison, cell: Cell, wide: int) -> list[str]:
     name = " ".join(filter(None, (cell.server, cell.packages)))
-    head = f"  {name:<{wide}}{cell.workers:>8}"
-    if cell.harm is None:
-        return textwrap.wrap(
-            f"{head.strip()}: no figure: {cell.problem}", WIDTH, initial_indent="  ", subsequent_indent="      "
-        )
     seen = [number(value) if value is not None else "-" for value in (cell.naive, cell.correct)]
-    return [f"{head}{seen[0]:>11}{seen[1]:>11}{harm_text(one, cell):>9}  {span(cell.harm)}"]
+    head = f"  {name:<{wide}}{cell.workers:>8}{seen[0]:>11}{seen[1]:>11}{harm_text(one, cell):>9}"
+    lines = [f"{head}  {span(cell.harm)}" if cell.harm else head]
+    if cell.problem:
+        lines += textwrap.wrap(brief(cell.problem), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
 
 
 def table(comparisons: Sequence[Comparison]) -> str:

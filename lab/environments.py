@@ -67,7 +67,9 @@ def environment_for(packages: Mapping[str, str], python: str = "", services: Seq
         reason = _refused.get(key) or _build(folder, python, requirements, uv)
         if reason:
             _refused[key] = reason
-            raise NotHereError(f"the environment for {python} {', '.join(pins)} cannot be had here: {reason}")
+            raise NotHereError(
+                f"the environment for {' '.join(filter(None, (python, ', '.join(pins))))} cannot be had here: {reason}"
+            )
     return folder / "bin" / "python"
 
 

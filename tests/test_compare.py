@@ -337,6 +337,31 @@ def test_a_version_that_cannot_be_had_is_skipped_with_its_reason(tmp_path: Path)
     assert "no such version" in table([found])
 
 
+class CorrectNeedsTwo(ByVersion):
+    """The correct variant uses what the first version does not have."""
+
+    def perform(
+        self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: "object"
+    ) -> TrialRecord:  # fmt: skip
+        if trial.variant == "correct" and condition.packages == {"fastapi": "1"}:
+            raise LoadError("the server ended: " + "a long log | " * 40 + "unexpected keyword argument 'scope'")
+        return super().perform(trial, gotcha, condition, folder, live)
+
+
+def test_where_correct_cannot_run_the_naive_variant_is_still_told_version_against_version(tmp_path: Path) -> None:
+    gotcha = versions_plan("fastapi==1,fastapi==2")
+    found = compared(tmp_path, gotcha, CorrectNeedsTwo({"fastapi 1": 400.0, "fastapi 2": 100.0}))
+    (answer,) = found.answers
+    assert answer.word == "not told" and set(answer.arms) == {"naive"}
+    assert answer.arms["naive"].value == pytest.approx(0.25, rel=0.05)
+    text = table([found])
+    assert (
+        "unexpected keyword" in text
+        and "naive ratio 0.2" in text.replace("\n      ", " ")
+        and len(text.splitlines()) < 16
+    )
+
+
 def test_versions_under_several_workers_are_all_compared(tmp_path: Path) -> None:
     gotcha = versions_plan("fastapi==1,fastapi==2", SERVERS[:2])
     found = compared(tmp_path, gotcha, ByVersion({"fastapi 1": 100.0, "fastapi 2": 200.0}))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis.charts.model import ChartData
 from analysis.compare import MEANINGS, Comparison
-from analysis.compared import harm_text, interval, sentence, span
+from analysis.compared import brief, harm_text, interval, sentence, span
 from analysis.report.build import load_site, templates
 from analysis.report.pictures import draw_all
 from lab.store import RunFolder, write_bytes
@@ -26,7 +26,7 @@ def build_comparison(run: RunFolder, root: Path, comparisons: Sequence[Compariso
     meanings = {word: meaning for word, meaning in MEANINGS.items() if word in used}
     html = templates().get_template("compare.html").render(
         root="", site=site, comparisons=comparisons, drawn=drawn, meanings=meanings, harm=harm_text, interval=interval, sentence=sentence,
-        span=span, versions=any(answer.about == "versions" for one in comparisons for answer in one.answers),
+        span=span, brief=brief, versions=any(answer.about == "versions" for one in comparisons for answer in one.answers),
     )  # fmt: skip
     write_bytes(report / PAGE, html.encode())
     return report / PAGE
