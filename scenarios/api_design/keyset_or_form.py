@@ -79,7 +79,7 @@ SCENARIO = Scenario(
     services=("postgres",),
     queries={"page": "SELECT %FROM events%"},
     conditions=(
-        Condition("depth", Journey(), user="DepthReader", params={"repeats": 9}, variants=("naive", "correct")),
+        Condition("depth", Journey(), user="DepthReader", params={"repeats": 9}, variants=("naive", "correct"), duet=True),
         walk(10),
         walk(24, quick=False),
         walk(GROUP),

@@ -81,7 +81,7 @@ def depths(label: str, *, index: bool, repeats: int, quick_pairs: int | None = N
     """One user who reads at every depth."""
     return Condition(
         label, Journey(), user="DepthReader", setup_sql="" if index else NO_INDEX, quick_pairs=quick_pairs,
-        params={"index": index, "repeats": repeats},
+        params={"index": index, "repeats": repeats}, duet=index,
     )  # fmt: skip
 
 

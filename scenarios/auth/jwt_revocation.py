@@ -168,7 +168,7 @@ SCENARIO = Scenario(
         ),
         Condition(
             "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=8), user="Steady", env=env(60),
-            variants=("naive", "correct", "server_session"), params={"rate": 300}, quick_pairs=5,
+            variants=("naive", "correct", "server_session"), params={"rate": 300}, duet=True,
         ),
     ),
     probes=(

@@ -35,7 +35,7 @@ class Reader(LabUser):
 def flood(workers: int, *, control: bool = False) -> Condition:
     """Enough requests at once that every worker needs its whole pool."""
     return Condition(
-        f"{workers} workers, all at once", Burst(40 * workers), server=Server(workers=workers), env={"WEB_CONCURRENCY": str(workers)},
+        f"{workers} workers, all at once", Burst(40 * workers, spread=True), server=Server(workers=workers), env={"WEB_CONCURRENCY": str(workers)},
         params={"workers": workers, "flood": True}, setup_sql=LIMITED, quick_pairs=1, control=control, drain_s=6.0,
     )  # fmt: skip
 

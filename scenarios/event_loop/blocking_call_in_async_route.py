@@ -1,8 +1,8 @@
 """One loop that blocks for T is a queue with one server: W workers give W / T however many users there are.
 
 In threads (``def``) it is min(C / W, 40) W / T, AnyIO's forty tokens per worker; awaited it is C / T until the CPU is full.
-The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.  Two
-workers get a new connection for each request: a connection stays with the worker that took it, and one may take them all.
+The number of requests is a multiple of the users, so that the last round is whole and no answer is cut in half by a clock.  A
+connection stays with the worker that took it, so with two workers the connections are spread evenly over them.
 """
 
 from locust import task
@@ -23,14 +23,14 @@ class Shopper(LabUser):
 
 
 def users(
-    label: str, count: int, requests: int, *, workers: int = 1, reconnect: bool = False, upstream_s: float = UPSTREAM_TIME_S,
-    variants: tuple[str, ...] = (), quick: bool = True, quick_pairs: int | None = None, control: bool = False,
+    label: str, count: int, requests: int, *, workers: int = 1, upstream_s: float = UPSTREAM_TIME_S,
+    variants: tuple[str, ...] = (), quick: bool = True, quick_pairs: int | None = None, control: bool = False, duet: bool = False,
 ) -> Condition:  # fmt: skip
     """``count`` users who send ``requests`` in all."""
     return Condition(
-        label, ClosedLoad(count, requests=requests, reconnect=reconnect), server=Server(workers=workers), upstream=Upstream(upstream_s),
+        label, ClosedLoad(count, requests=requests, spread=workers > 1), server=Server(workers=workers), upstream=Upstream(upstream_s),
         params={"users": count, "workers": workers, "upstream_s": upstream_s},
-        variants=variants, quick=quick, quick_pairs=quick_pairs, control=control,
+        variants=variants, quick=quick, quick_pairs=quick_pairs, control=control, duet=duet,
     )  # fmt: skip
 
 
@@ -51,12 +51,12 @@ SCENARIO = Scenario(
     catalogue_ids=("as-blocking-async", "as-threadpool-40", "asx-sync-lib-in-async"),
     services=("upstream",),
     conditions=(
-        users("1 user", 1, 10, variants=("naive", "correct"), control=True),
+        users("1 user", 1, 10, variants=("naive", "correct"), control=True, duet=True),
         users("5 users", 5, 30, quick=False),
         users("10 users", 10, 30),
         users("20 users", 20, 60, quick=False),
-        users("2 workers, 10 users", 10, 50, workers=2, reconnect=True, variants=("naive",)),
-        users("2 workers, 20 users", 20, 120, workers=2, reconnect=True, quick=False),
+        users("2 workers, 10 users", 10, 50, workers=2, variants=("naive",)),
+        users("2 workers, 20 users", 20, 120, workers=2, quick=False),
         users("40 users in threads", 40, 160, upstream_s=WAVE_TIME_S, variants=("tempting",), quick=False, control=True),
         users("80 users in threads", 80, 160, upstream_s=WAVE_TIME_S, variants=("tempting",)),
         users("80 users awaited", 80, 160, upstream_s=WAVE_TIME_S, variants=("correct",), quick=False),

@@ -26,7 +26,7 @@ def buyers(
 ) -> Condition:
     """Twenty buyers at one instant."""
     return Condition(
-        label, Burst(BUYERS), server=Server(workers=workers), proxy=Proxy("postgres", "delay:40") if forced else None, forced=forced,
+        label, Burst(BUYERS, spread=workers > 1), server=Server(workers=workers), proxy=Proxy("postgres", "delay:40") if forced else None, forced=forced,
         params={"buyers": BUYERS, "workers": workers, "together": True}, quick_pairs=quick_pairs, variants=variants,
     )  # fmt: skip
 

@@ -59,10 +59,10 @@ def crowd(
     variants: tuple[str, ...] = ("naive", "correct", "tempting"),
     quick_pairs: int | None = None,
 ) -> Condition:
-    """So many users who log in, and one who checks the health; several workers get a new connection for each request, for one may take all."""
+    """So many users who log in, and one who checks the health; the connections are spread evenly over several workers."""
     return Condition(
-        label, ClosedLoad(users + 1, reconnect=workers > 1), duration_s=2.0 if users else 1.2, warmup_s=0.4, server=Server(workers=workers),
-        user="Crowd", params={"users": users, "workers": workers}, control=control, quick=quick, variants=variants, quick_pairs=quick_pairs,
+        label, ClosedLoad(users + 1, spread=workers > 1), duration_s=2.0 if users else 1.2, warmup_s=0.4, server=Server(workers=workers),
+        user="Crowd", params={"users": users, "workers": workers}, control=control, quick=quick, variants=variants, quick_pairs=quick_pairs, duet=not users,
     )  # fmt: skip
 
 

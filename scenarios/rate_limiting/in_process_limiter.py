@@ -1,7 +1,7 @@
 """Workers share nothing: a client is admitted sum(min(L, requests that a worker sees)) times, W x L once each has seen L.
 
-Every request comes on a new connection, because a keep-alive connection stays with one worker (then the sum has one term:
-the control).  One log in Redis, read and written by one script, admits L whatever W is.
+The connections are spread evenly over the workers, because a keep-alive connection stays with one worker (a single one is the
+control: then the sum has one term).  One log in Redis, read and written by one script, admits L whatever W is.
 """
 
 from locust import task
@@ -11,7 +11,7 @@ from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Serv
 
 LIMIT = 100  # requests; LIMIT in both targets
 WINDOW_S = 60  # WINDOW_S in both targets: far longer than a load of about a second
-PER_WORKER = 400  # requests per worker: four times what each must see, for the kernel shares them out unevenly
+PER_WORKER = 400  # requests per worker: four times what each must see, for a busy worker serves fewer
 
 
 class Client(LabUser):
@@ -21,9 +21,9 @@ class Client(LabUser):
 
 
 def workers(count: int, *, quick_pairs: int | None = None, control: bool = False) -> Condition:
-    """Twenty connections at a time, each used once, over ``count`` workers."""
+    """Twenty connections, spread evenly over ``count`` workers."""
     return Condition(
-        f"{count} worker{'s' if count > 1 else ''}", ClosedLoad(20, requests=PER_WORKER * count, reconnect=True),
+        f"{count} worker{'s' if count > 1 else ''}", ClosedLoad(20, requests=PER_WORKER * count, spread=count > 1),
         server=Server(workers=count), params={"workers": count, "spread": True}, quick_pairs=quick_pairs, control=control,
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ SCENARIO = Scenario(
         ),
         Condition(
             "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=16),
-            params={"workers": 1, "spread": True}, quick_pairs=5,
+            params={"workers": 1, "spread": True}, duet=True,
         ),
     ),
     probes=(
