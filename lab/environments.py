@@ -6,6 +6,7 @@ when it is whole: a reader never sees half of one, and what a killed lab left is
 
 import contextlib
 import hashlib
+import importlib.metadata
 import os
 import re
 import secrets
@@ -22,8 +23,8 @@ from lab.errors import NotHereError, StoreError
 from lab.model import Condition, Service
 from lab.private import private_folder, why_not_private
 
-BASE = ("uvicorn[standard]", "gunicorn", "uvicorn-worker", "anyio")
-"""What every target's environment holds beside the packages that the condition names."""
+BASE = ("uvicorn[standard]", "gunicorn", "uvicorn-worker", "anyio", "pyjwt")
+"""What every target's environment holds beside the packages that the condition names: servers, and what targets import of no service."""
 DRIVERS: Mapping[Service, tuple[str, ...]] = {
     "postgres": ("sqlalchemy[asyncio]", "asyncpg", "psycopg[binary]"),
     "redis": ("redis",),
@@ -40,21 +41,45 @@ def target_python(condition: Condition, services: Sequence[Service] = ()) -> str
     """The interpreter that runs the target under this condition.  Raises NotHereError with the reason where it cannot be had."""
     if not condition.packages and not condition.python:
         return sys.executable
-    return str(environment_for(condition.packages, condition.python, services))
+    server = ("granian",) if condition.server.kind == "granian" else ()
+    return str(environment_for(condition.packages, condition.python, services, server))
 
 
-def environment_for(packages: Mapping[str, str], python: str = "", services: Sequence[Service] = ()) -> Path:
-    """The interpreter of an environment with these packages pinned and the drivers of ``services``, built on first use.
+def requirements_for(packages: Mapping[str, str], usual: Sequence[str], *, ours: bool) -> list[str]:
+    """What uv is asked to install: the packages as pinned, FastAPI, and ``usual``.
+
+    With ``ours`` (the lab's own interpreter) what is usual has the versions of the lab: two environments then differ in the packages that
+    are named, whenever they were built.
+    """
+    wanted = {"fastapi": "", **packages}
+    full = {one.split("[")[0]: one for one in usual}  # uvicorn[standard] by its name: a pin keeps what comes with it
+    found = [f"{full.get(name, name)}=={version}" if version else name for name, version in sorted(wanted.items())]
+    for name, one in full.items():
+        version = _our_version(name) if ours else ""
+        if name not in wanted:
+            found.append(f"{one}=={version}" if version else one)
+    return found
+
+
+def _our_version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def environment_for(
+    packages: Mapping[str, str], python: str = "", services: Sequence[Service] = (), servers: Sequence[str] = ()
+) -> Path:
+    """The interpreter of an environment with these packages pinned, the servers and the drivers of ``services``, built on first use.
 
     Raises NotHereError.
     """
     uv = shutil.which("uv")
     if uv is None:
         raise NotHereError("library versions as a condition need uv on the PATH", "python3 -m pip install uv")
-    wanted = {"fastapi": "", **packages}
-    pins = sorted(f"{name}=={version}" if version else name for name, version in wanted.items())
-    usual = [*BASE, *(driver for service in services for driver in DRIVERS[service])]
-    requirements = [*pins, *(one for one in usual if one.split("[")[0] not in wanted)]
+    usual = [*BASE, *servers, *(driver for service in services for driver in DRIVERS[service])]
+    requirements = requirements_for(packages, usual, ours=not python)
     key = hashlib.sha256("\n".join([python or sys.version, *requirements]).encode()).hexdigest()[:16]
     home = user_cache_path("fastapi-gotcha-lab") / "environments"
     try:
@@ -67,8 +92,9 @@ def environment_for(packages: Mapping[str, str], python: str = "", services: Seq
         reason = _refused.get(key) or _build(folder, python, requirements, uv)
         if reason:
             _refused[key] = reason
+            named = [f"{name}=={version}" for name, version in packages.items()] or ["fastapi"]
             raise NotHereError(
-                f"the environment for {' '.join(filter(None, (python, ', '.join(pins))))} cannot be had here: {reason}"
+                f"the environment for {' '.join(filter(None, (python, ', '.join(named))))} cannot be had here: {reason}"
             )
     return folder / "bin" / "python"
 

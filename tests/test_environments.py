@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab import environments
-from lab.environments import environment_for, is_ready, without_passwords
+from lab.environments import environment_for, is_ready, requirements_for, target_python, without_passwords
 from lab.errors import NotHereError
+from lab.model import ClosedLoad, Condition, Server
 
 UV = """#!/bin/sh
 echo "$@" >> "$UV_LOG"
@@ -46,6 +47,30 @@ def test_an_environment_is_built_once_and_closed_to_others(cache: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0 and folder.parent.stat().st_mode & 0o077 == 0
     assert [one.name for one in folder.parent.iterdir()] == [folder.name], "nothing is left aside"
     assert environment_for({"fastapi": "0.118.0"}) != first
+
+
+def test_environments_differ_in_the_named_packages_alone() -> None:
+    from importlib.metadata import version
+
+    usual = ["uvicorn[standard]", "anyio", "no-such-driver"]
+    one, other = (requirements_for({"fastapi": number}, usual, ours=True) for number in ("0.117.1", "0.118.0"))
+    assert one == [
+        "fastapi==0.117.1",
+        f"uvicorn[standard]=={version('uvicorn')}",
+        f"anyio=={version('anyio')}",
+        "no-such-driver",
+    ]
+    assert other == ["fastapi==0.118.0", *one[1:]]
+    named = requirements_for({"uvicorn": "0.30.0"}, usual, ours=False)
+    assert named == ["fastapi", "uvicorn[standard]==0.30.0", "anyio", "no-such-driver"], (
+        "a pin keeps what comes with it"
+    )
+
+
+def test_the_server_and_the_drivers_are_in_it(cache: Path) -> None:
+    target_python(Condition("c", ClosedLoad(1), server=Server(kind="granian"), packages={"fastapi": "0.1"}), ("redis",))
+    assert "granian==" in asked(cache)[1] and "redis==" in asked(cache)[1]
+    assert target_python(Condition("c", ClosedLoad(1))) == sys.executable
 
 
 def test_a_half_built_one_is_built_again(cache: Path) -> None:
