@@ -1,6 +1,6 @@
 """A fake executor: trials answered from a formula, so that plan -> trials -> verdict runs in milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -79,3 +79,10 @@ class FakeExecutor:
             load_ended_ns=START_NS + int(condition.duration_s * 1e9), request_names=("GET /",), server_pids=(7,),
             loop="uvloop", http="httptools", generator=generator,
         )  # fmt: skip
+
+    def perform_duet(
+        self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
+        live: Callable[[Live], None],
+    ) -> list[TrialRecord]:  # fmt: skip
+        """See ``lab.runner.Executor``: the arms one after the other, which a formula cannot tell from at once."""
+        return [self.perform(one, gotcha, condition, folder, live) for one, folder in zip(trials, folders, strict=True)]

@@ -157,6 +157,27 @@ def test_a_pair_that_stays_spoiled_is_not_repeated_for_ever(tmp_path: Path) -> N
     assert len(run.trials("event_loop/example")) == len(plan.trials)
 
 
+def test_the_arms_of_a_duet_are_done_at_once_and_again_at_once(tmp_path: Path) -> None:
+    condition = Condition("together", ClosedLoad(10), duration_s=2.0, duet=True)
+    plan = make_plan("run", "now", [gotcha_plan(FAST, conditions=(condition,))], "quick", 1)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.write_plan(plan)
+    calls: list[list[str]] = []
+
+    class Duet(FakeExecutor):
+        def perform_duet(
+            self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
+            live: Callable[[Live], None],
+        ) -> list[TrialRecord]:  # fmt: skip
+            calls.append([trial.variant for trial in trials])
+            return super().perform_duet(trials, gotcha, condition, folders, live)
+
+    run_trials(plan, run, Duet({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}), lambda p: None, always("noise"))
+    assert len(calls) == 3 + MAX_REPEATS and all(sorted(arms) == ["correct", "naive"] for arms in calls)
+    assert len(run.trials("event_loop/example")) == 6
+
+
 class Broken(FakeExecutor):
     """The second trial raises what nobody expects: a driver, a full disk while logs are kept."""
 

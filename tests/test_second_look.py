@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis.judge import judge_run
@@ -14,10 +15,11 @@ from analysis.undecided import undecided
 from lab import session
 from lab.catalog import Catalog
 from lab.errors import StoreError
+from lab.load import Measured
 from lab.looks import ERROR, SecondLook
-from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
+from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
-from lab.record import Environment, TrialRecord
+from lab.record import Environment, GeneratorSeen, TrialRecord
 from lab.runner import Live, Progress, expected_s, run_trials
 from lab.second_look import additions, first_pairs
 from lab.selftest import ceiling
@@ -239,7 +241,7 @@ def test_a_ceiling_that_cannot_be_had_is_none(monkeypatch: pytest.MonkeyPatch, t
     def refuse(*_: Any) -> Any:
         raise StoreError("no port")
 
-    monkeypatch.setattr(ceiling, "_lab", refuse)
+    monkeypatch.setattr(ceiling, "_reader", refuse)
 
     @contextmanager
     def nobody(*_: Any) -> Iterator[str]:
@@ -247,3 +249,14 @@ def test_a_ceiling_that_cannot_be_had_is_none(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(ceiling, "_null_server", nobody)
     assert ceiling.quick_ceiling(SimpleNamespace(temporary_folder=lambda name: tmp_path)) is None  # type: ignore[arg-type]
+
+
+def test_the_ceiling_is_the_best_quarter_of_a_second(tmp_path: Path) -> None:
+    """A neighbour has the core for the first half second: 100/s, then 1,000/s."""
+    done = np.concatenate([np.arange(0, 0.5, 0.01), np.arange(0.5, 1.0, 0.001)]) + 7.0
+    rows = np.zeros((len(done), len(SAMPLE_COLUMNS)), dtype=np.int64)
+    rows[:, SAMPLE_COLUMNS.index("done_ns")] = (done * 1e9 + 500).astype(np.int64)
+    np.save(tmp_path / "samples.npy", rows)
+    seen = GeneratorSeen(550, 550, 0, (), 0.0, 0.0, "")
+    measured = Measured(tmp_path / "samples.npy", 7_000_000_000, 8_000_000_000, ("/",), {}, seen)
+    assert ceiling.best_rate(measured) == pytest.approx(1000, rel=0.01)
