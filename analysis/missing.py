@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from analysis import statistics
 from analysis.laws import agreeing, judge_trials, judge_with_never, lower_bounds, word_of_trials
-from analysis.model import Estimate
+from analysis.model import Estimate, VerdictName
 from analysis.verdicts import RELATION_WORDS, Conclusion, Question, judge_estimate, short
 
 
@@ -43,6 +43,19 @@ def _judge_values(question: Question, values: Sequence[float]) -> Conclusion:
     return judge_estimate(question, question.estimate(values))
 
 
+def _judge_low(question: Question, values: Sequence[float], missing: Sequence[float]) -> VerdictName:
+    """The word where the missing values are low.  On a logarithmic scale a 0 makes the mean 0, as "never" makes it infinite.
+
+    Then "at most" holds where it holds for upper bounds in its place, and the single trials give the word of anything else.
+    """
+    if not question.logarithmic or min(missing) > 0 or min(values) <= 0:
+        return _judge_values(question, [*values, *missing]).verdict
+    if question.relation != "at_most":
+        return word_of_trials(question, [*values, *missing])
+    most = min(*values, question.predicted)
+    return _judge_values(question, [*values, *(value or most for value in missing)]).verdict
+
+
 def _law(question: Question, values: Sequence[float], missing: Sequence[Missing]) -> Conclusion:
     if not missing or word_of_trials(question, values) != "reproduced":
         found = judge_trials(question, values)
@@ -54,16 +67,17 @@ def _law(question: Question, values: Sequence[float], missing: Sequence[Missing]
     )
 
 
-def _extremes(
-    question: Question, values: Sequence[float], missing: Sequence[Missing]
-) -> tuple[list[float], list[float]] | None:
-    """The values with the missing ones added, all as low and all as high as they may be; None where nobody can say."""
+def _could_change(
+    question: Question, values: Sequence[float], missing: Sequence[Missing], verdict: VerdictName
+) -> bool:
+    """Whether the missing ones, all as low or all as high as they may be, give another word."""
     ends = statistics.another_value(lower_bounds(question, values), question.level, logarithmic=question.logarithmic)
     if ends is None:
-        return None
+        return True
     low = [min(0.0, ends[0]) if one.may_be_zero else ends[0] for one in missing]
     high = [math.inf if one.may_be_never else ends[1] for one in missing]
-    return [*values, *low], [*values, *high]
+    found = {_judge_low(question, values, low), _judge_values(question, [*values, *high]).verdict}
+    return found != {verdict}
 
 
 def judge_values(question: Question, estimate: Estimate, missing: Sequence[Missing] = ()) -> Conclusion:
@@ -78,8 +92,7 @@ def judge_values(question: Question, estimate: Estimate, missing: Sequence[Missi
     refuted_for_good = estimate.never > 0 and question.relation != "at_least"
     if first.verdict == "inconclusive" or refuted_for_good:
         return replace(first, reason=f"{first.reason} ({share})")
-    extremes = _extremes(question, values, missing)
-    if extremes is not None and all(_judge_values(question, one).verdict == first.verdict for one in extremes):
+    if not _could_change(question, values, missing, first.verdict):
         return replace(first, reason=f"{first.reason} ({share})")
     more = None if any(one.may_be_zero or one.may_be_never for one in missing) else len(missing)
     return Conclusion(
