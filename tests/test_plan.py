@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
-from lab.model import Claim, ClosedLoad, Condition
+import pytest
+
+from lab.describe import register, under_servers
+from lab.model import Claim, ClosedLoad, Condition, Server
 from lab.plan import make_plan
 from tests.fakes import gotcha_plan
 
@@ -69,3 +72,49 @@ def test_variants_of_a_condition_limit_its_arms() -> None:
     alone = replace(CELLS[1], variants=("correct",))
     plan = make_plan("r", "now", [gotcha_plan(CLAIM, conditions=(alone,))], "quick", 1)
     assert {t.variant for t in plan.trials} == {"correct"}
+
+
+# ---------------------------------------------------------------- headlines
+
+LABELS = ("10 users", "10 users, 2 workers", "no users")
+
+
+def registered(headline: str, *conditions: Condition, origins: dict[str, str] | None = None) -> str:
+    cells = conditions or tuple(Condition(label, ClosedLoad(1)) for label in LABELS)
+    return register(
+        replace(CLAIM, headline=headline, predict=lambda c: None if c.label == "no users" else 1.0), cells, origins
+    ).headline
+
+
+def test_a_headline_names_its_condition_exactly_whichever_comes_first() -> None:
+    for cells in (LABELS, LABELS[::-1]):
+        conditions = tuple(Condition(label, ClosedLoad(1)) for label in cells)
+        assert registered("10 users", *conditions) == "10-users"
+        assert registered("10 users, 2 workers", *conditions) == "10-users-2-workers"
+
+
+def test_a_headline_that_names_none_is_an_error_that_names_the_near_ones() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"no condition has the label '10 user', its headline; near it: '10 users', '10 users, 2 workers'",
+    ):
+        registered("10 user")
+    with pytest.raises(ValueError, match="near it: '10 users'"):
+        registered("10 usres")
+    with pytest.raises(ValueError, match="predicts nothing for its headline 'no users'"):
+        registered("no users")
+
+
+def test_a_headline_must_be_part_of_a_quick_run_where_the_claim_is() -> None:
+    late = Condition("late", ClosedLoad(1), quick=False)
+    with pytest.raises(ValueError, match="a quick run leaves out its headline 'late'"):
+        registered("late", late, Condition("early", ClosedLoad(1)))
+    assert registered("late", late) == "late"
+    assert registered("", Condition("early", ClosedLoad(1)), late) == "early"
+
+
+def test_under_other_servers_the_headline_is_the_same_cell_and_not_one_that_begins_like_it() -> None:
+    old = [Condition(label, ClosedLoad(1)) for label in LABELS[:2]]
+    pairs = [(one, new) for one in old for new in under_servers(one, [Server(), Server(workers=2)])]
+    origins = {new.key: one.label for one, new in pairs}
+    assert registered("10 users", *(new for _, new in pairs), origins=origins) == "10-users-on-uvicorn-x2"

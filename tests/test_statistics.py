@@ -75,3 +75,81 @@ def test_lindley_gives_the_mean_of_an_md1_queue() -> None:
     service, rho = 0.005, 0.7
     planned = np.cumsum(draw.exponential(service / rho, 400_000) * 1e9).astype(np.int64)
     assert lindley(planned, service) == pytest.approx(service + rho * service / (2 * (1 - rho)), rel=0.03)
+
+
+# ---------------------------------------------------------------- held to tables, so that another quantile fails
+
+
+def test_an_interval_uses_the_two_sided_quantile_of_its_level() -> None:
+    # Student's t with 2 degrees of freedom: 4.3027 at 0.975, 2.9200 at 0.95, 5.643 at 0.985 (Abramowitz and Stegun, table 26.10)
+    values = (1.0, 2.0, 3.0)
+    for level, t in ((0.95, 4.30265), (0.90, 2.91999), (0.97, 5.64278)):
+        low, high = s.t_interval(values, level) or (math.nan, math.nan)
+        assert (high - low) / 2 == pytest.approx(t / math.sqrt(3), rel=1e-5)
+        assert s.of_values(values, level=level).high == high and s.of_values(values, level=level).level == level
+
+
+def test_of_ratios_uses_the_level_on_the_scale_of_logarithms() -> None:
+    ratios = tuple(math.exp(d) for d in (0.1, 0.2, 0.3))
+    for level, t in ((0.95, 4.30265), (0.97, 5.64278)):
+        found = s.of_ratios(ratios, level=level)
+        assert math.log(found.high or 0) == pytest.approx(0.2 + t * 0.1 / math.sqrt(3), rel=1e-5)
+        assert math.log(found.low or 0) == pytest.approx(0.2 - t * 0.1 / math.sqrt(3), rel=1e-4)
+
+
+def test_a_signed_rank_interval_needs_more_values_for_a_greater_level() -> None:
+    six, seven = [1.0, 2, 3, 4, 5, 6], [1.0, 2, 3, 4, 5, 6, 7]
+    assert s.of_values(six).robust_low == 1 and s.of_values(six, level=0.97).robust_low is None
+    assert s.of_values(seven, level=0.97).robust_low == 1
+
+
+def test_more_pairs_is_what_the_interval_then_needs() -> None:
+    values = (
+        1.0,
+        2.0,
+        3.0,
+    )  # sd 1; half width t / sqrt K: 2.48 at three, 1.59 at four, 1.24 at five, 1.05 at six values
+    assert [s.more_pairs(values, distance) for distance in (2.0, 1.5, 1.2, 1.06, 1.04)] == [1, 2, 3, 3, 4]
+    assert s.more_pairs(values, 1.06, level=0.90) == 2  # 0.95 at five values
+    assert s.more_pairs(values, 0.0) is None and s.more_pairs(values, 1e-6) is None
+    assert [s.more_pairs(values[:count], 0.1) for count in (0, 1)] == [3, 2]
+
+
+def test_one_more_value_lies_in_the_prediction_interval() -> None:
+    low, high = s.another_value((1.0, 2.0, 3.0), 0.95, logarithmic=False) or (math.nan, math.nan)
+    assert (low, high) == pytest.approx((2 - 4.30265 * math.sqrt(4 / 3), 2 + 4.30265 * math.sqrt(4 / 3)), rel=1e-5)
+    down, up = s.another_value((1.0, math.e, math.e**2), 0.95, logarithmic=True) or (math.nan, math.nan)
+    assert (math.log(down), math.log(up)) == pytest.approx(
+        (1 - 4.30265 * math.sqrt(4 / 3), 1 + 4.30265 * math.sqrt(4 / 3)), rel=1e-5
+    )
+    assert s.another_value((2.0,), 0.95, logarithmic=False) is None
+    assert s.another_value((2.0, 2.0), 0.95, logarithmic=True) == pytest.approx((2.0, 2.0))
+
+
+def test_the_coverage_of_the_prediction_interval_is_its_level() -> None:
+    draw = np.random.default_rng(2)
+    inside = 0
+    for _ in range(4000):
+        *seen, new = draw.normal(10.0, 1.0, 5)
+        low, high = s.another_value(seen, 0.90, logarithmic=False) or (math.nan, math.nan)
+        inside += bool(low <= new <= high)
+    low, high = s.clopper_pearson(inside, 4000, level=0.999)
+    assert low <= 0.90 <= high
+
+
+def test_the_t_test_is_fishers_on_the_sleep_data() -> None:
+    # Student (1908): t = 4.062 on 9 degrees of freedom, two-sided p = 0.002833
+    extra = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
+    assert s.t_p(extra) == pytest.approx(0.002833, rel=1e-3)
+    assert s.t_p([0.0, 0.0, 0.0]) == 1.0 and s.t_p([0.5, 0.5, 0.5]) == 0.0 and s.t_p([0.5]) is None
+
+
+def test_never_makes_a_mean_infinite_and_leaves_no_interval() -> None:
+    for found in (s.of_values([1.0, math.inf]), s.of_ratios([1.0, math.inf, 2.0])):
+        assert found.value == math.inf and (found.low, found.high, found.p_value, found.robust_low) == (None,) * 4
+        assert (found.lowest, found.highest, found.never) == (1.0, math.inf, 1)
+
+
+def test_identical_shares_have_an_interval_of_no_width() -> None:
+    found = s.of_values([0.0] * 8)
+    assert (found.low, found.high, found.lowest, found.highest) == (0.0, 0.0, 0.0, 0.0)

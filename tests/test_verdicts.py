@@ -62,6 +62,73 @@ def test_no_effect_needs_the_equivalence_band_not_just_a_wide_interval() -> None
     assert narrow.verdict == "not_reproduced" and "practically no effect" in narrow.reason
 
 
+def values_with(mean: float, half_width: float) -> tuple[float, ...]:
+    """Four values whose 90 % t interval is ``mean +- half_width``: t = 2.35336 with 3 degrees of freedom, sd of (-1, -1, 1, 1) 1.1547."""
+    step = half_width / (2.35336 * 1.154701 / 2)
+    return tuple(mean + sign * step for sign in (-1, -1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("family", "share"),
+    [
+        ("time", 0.10),
+        ("inside", 0.10),
+        ("rate", 0.10),
+        ("cpu", 0.05),
+        ("memory", 0.10),
+        ("share", 0.05),
+        ("count", 0.05),
+    ],
+)
+@pytest.mark.parametrize("scale", [0.97, 1.03])
+def test_the_equivalence_band_around_a_null_of_zero_is_a_share_of_the_prediction(
+    family: Family, share: float, scale: float
+) -> None:
+    """Around zero nothing can be a share of the null.  A band a third or three times as wide fails one of the two."""
+    asked = Question(100.0, "about", 0.1, 0.0, family)
+    found = judge_estimate(asked, statistics.of_values(values_with(0.0, scale * share * 100.0)))
+    assert found.verdict == ("not_reproduced" if scale < 1 else "inconclusive")
+
+
+@pytest.mark.parametrize("scale", [0.97, 1.03])
+@pytest.mark.parametrize(("family", "share"), [("time", 0.10), ("cpu", 0.05)])
+def test_the_equivalence_band_around_a_null_of_one_is_a_share_of_it_either_way(
+    family: Family, share: float, scale: float
+) -> None:
+    logs = values_with(0.0, scale * math.log1p(share))
+    found = judge_estimate(question(4.0, family=family), ratio(*map(math.exp, logs)))
+    assert found.verdict == ("not_reproduced" if scale < 1 else "inconclusive")
+
+
+@pytest.mark.parametrize("scale", [0.97, 1.03])
+def test_the_interval_that_reproduces_is_at_95_percent(scale: float) -> None:
+    """t(0.975, 3) = 3.18245 against 2.35336 at 0.95: a quantile of 0.95 would reproduce both."""
+    asked = Question(100.0, "about", 0.10, None, "count")
+    half_95 = scale * 10.0
+    found = judge_estimate(asked, statistics.of_values(values_with(100.0, half_95 * 2.35336 / 3.18245)))
+    assert found.verdict == ("reproduced" if scale < 1 else "inconclusive")
+
+
+def test_a_smaller_error_needs_a_wider_interval_and_a_wider_one_for_no_effect() -> None:
+    """97 %: t(0.985, 3) = 3.89605 decides, and t(0.97, 3) = 2.95051 (94 %) shows "no effect"."""
+    asked = Question(100.0, "about", 0.10, 0.0, "count", level=0.97)
+    for scale in (0.97, 1.03):
+        values = values_with(100.0, scale * 10.0 * 2.35336 / 3.89605)
+        assert judge_estimate(asked, asked.estimate(values)).verdict == ("reproduced" if scale < 1 else "inconclusive")
+        values = values_with(0.0, scale * 5.0 * 2.35336 / 2.95051)
+        found = judge_estimate(asked, asked.estimate(values))
+        assert found.verdict == ("not_reproduced" if scale < 1 else "inconclusive")
+    assert asked.narrow_level == pytest.approx(0.94)
+    assert "94 %" in judge_estimate(asked, asked.estimate(values_with(0.0, 2.0))).reason
+
+
+def test_more_pairs_would_settle_what_is_nearly_nothing() -> None:
+    """The interval includes the null, near its middle: only fitting into "no effect" can end it."""
+    asked = Question(100.0, "about", 0.1, 0.0, "count")
+    found = judge_estimate(asked, asked.estimate(values_with(0.1, 6.0)))
+    assert found.verdict == "inconclusive" and found.more_pairs is not None and 1 <= found.more_pairs <= 5
+
+
 def test_an_inconclusive_verdict_says_how_many_more_pairs() -> None:
     found = judge_estimate(question(1.5, "at_most"), ratio(1.0, 1.2, 1.7))
     assert found.verdict == "inconclusive" and found.more_pairs is not None and 1 <= found.more_pairs <= 20
