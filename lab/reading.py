@@ -15,6 +15,7 @@ from lab.model import FinalRead, GotchaPlan
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement
 from lab.servers import RunningServer
+from lab.services.plans import Explainer
 from lab.services.postgres import REPORTED_AFTER_S
 from lab.services.supervisor import Services
 
@@ -125,8 +126,8 @@ class Reader:
     def after(self, server: RunningServer, variant: str) -> None:
         """Explained requests, final reads and the second probes, on the server that has just carried the load.  Raises ServerError."""
         reads = self.reads
-        if self._postgres and self._postgres.can_explain:
-            reads.plans = tuple(self._explain(server, variant))
+        if self._postgres and self._postgres.explainer:
+            reads.plans = tuple(self._explain(self._postgres.explainer, server, variant))
         elif self._postgres and self._gotcha.explained:
             reads.notes.append("plans: they can only be read from a PostgreSQL that the lab started")
         for read in self._gotcha.final_reads:
@@ -159,15 +160,13 @@ class Reader:
             found = self._redis.command(*read.redis)
         return None if found is None else float(found)
 
-    def _explain(self, server: RunningServer, variant: str) -> Iterator[PlanSeen]:
-        postgres = self._postgres
-        assert postgres is not None
+    def _explain(self, explainer: Explainer, server: RunningServer, variant: str) -> Iterator[PlanSeen]:
         for asked in self._gotcha.explained:
             if variant not in asked.paths:
                 continue
-            postgres.explain_begin()
+            explainer.begin()
             answer = send(server.url, "GET", asked.paths[variant])
-            entries = postgres.explain_collect()
+            entries = explainer.collect()
             if answer.problem or answer.status >= 400:
                 problem = answer.problem or f"status {answer.status}"
                 raise ServerError(f"explained request {asked.name}: {problem}", "Check its path in the scenario.")

@@ -244,7 +244,7 @@ def test_a_postgresql_of_somebodys_is_left_as_it_was(
     with Services({"postgres"}, log_folder=tmp_path) as up:
         ours = up.postgres
         assert ours is not None
-        assert (ours.pids(), ours.can_explain, ours.problem()) == ([], False, "")
+        assert (ours.pids(), ours.explainer, ours.problem()) == ([], None, "")
         database = ours.fresh_copy(ours.build_template(dataset))
         ours.reset_statements(database)
         with psycopg.connect(ours.url(database), autocommit=True) as target:

@@ -67,17 +67,18 @@ def test_targets_do_not_get_the_superusers_reserved_connections(services: Servic
 
 def test_an_offset_visits_offset_plus_limit_rows_exactly(services: Services, template: str) -> None:
     postgres = services.postgres
-    assert postgres is not None
+    assert postgres is not None and postgres.explainer is not None
+    explainer = postgres.explainer
     database = postgres.fresh_copy(template)
     with psycopg.connect(postgres.url(database), autocommit=True) as connection:
         connection.execute("SELECT 1")
-        postgres.explain_begin()
+        explainer.begin()
         connection.execute("SELECT * FROM orders ORDER BY created_at DESC, id DESC LIMIT 50 OFFSET 1234").fetchall()
-        (plan,) = postgres.explain_collect()
+        (plan,) = explainer.collect()
         assert (plan.rows_visited, plan.rows_returned) == (1284, 50)
         connection.execute("SELECT 1")
-        postgres.explain_begin()
-        assert postgres.explain_collect() == []
+        explainer.begin()
+        assert explainer.collect() == []
     postgres.drop(database)
 
 

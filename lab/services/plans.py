@@ -3,8 +3,13 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg import sql
+
+from lab.errors import ServerError
 from lab.record import PlanSeen
 
 SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan", "Sample Scan")
@@ -37,3 +42,43 @@ def parse_plans(log: str) -> Iterable[PlanSeen]:
             nodes=tuple(str(node["Node Type"]) for node in nodes),
             temp_blks=root.get("Temp Read Blocks", 0) + root.get("Temp Written Blocks", 0),
         )  # fmt: skip
+
+
+class Explainer:
+    """Has a server of ours log the plans of the statements that the target really sends.  This changes the server's settings."""
+
+    def __init__(self, admin: "psycopg.Connection[dict[str, Any]]", log_path: Path) -> None:
+        self._admin = admin
+        self._log_path = log_path
+        self._from = 0
+
+    def begin(self) -> None:
+        """Log the plan of every statement from now on."""
+        self._from = self._log_path.stat().st_size
+        self._set(0)
+
+    def collect(self) -> list[PlanSeen]:
+        """Stop logging plans and return those of the targets' statements since ``begin``, in order."""
+        self._set(-1)
+        with self._log_path.open("rb") as log:
+            log.seek(self._from)
+            text = log.read().decode("utf-8", "replace")
+        own = ("pg_conf_load_time", "pg_reload_conf")
+        return [plan for plan in parse_plans(text) if not any(name in plan.query for name in own)]
+
+    def _set(self, minimum_ms: int) -> None:
+        for name, value in (("log_min_duration", str(minimum_ms)), ("log_analyze", "on"), ("log_timing", "off"),
+                            ("log_buffers", "on"), ("log_format", "json")):  # fmt: skip
+            self._admin.execute(
+                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier("auto_explain", name), sql.Literal(value))
+            )
+        generation = self._loaded_at()
+        self._admin.execute("SELECT pg_reload_conf()")
+        for _ in range(500):
+            if self._loaded_at() != generation:
+                return
+        raise ServerError("PostgreSQL does not reload its settings", "See postgres.log.")
+
+    def _loaded_at(self) -> Any:
+        row = self._admin.execute("SELECT pg_conf_load_time() AS at").fetchone()
+        return row["at"] if row else None

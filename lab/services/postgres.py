@@ -17,10 +17,10 @@ from psycopg.rows import dict_row
 
 from lab.errors import ServerError, ServiceError
 from lab.processes import Child
-from lab.record import PlanSeen, Statement
+from lab.record import Statement
 from lab.redact import keep_secret, redacted
 from lab.services.disposable import may_be_emptied
-from lab.services.plans import parse_plans
+from lab.services.plans import Explainer
 
 PREFIX = "gotcha_lab_"
 OLDEST = 150000
@@ -58,10 +58,11 @@ class Postgres:
         self._templates = 0
         self._backends: set[int] = set()
         self._sessions: dict[str, int] = {}
-        self._explain_from = 0
         self._forgotten = 0
         self._admin = self._connect()
         self.version: str = str(self._one("SHOW server_version"))
+        self.explainer = Explainer(self._admin, log_path) if child is not None and log_path is not None else None
+        """Reads plans; None on a server of the user's, whose settings and log are not ours."""
 
     # ---- connections of the lab's own
 
@@ -306,42 +307,3 @@ class Postgres:
         if row["busy"]:
             return f"{row['busy']} connection(s) are in a statement or a transaction"
         return "" if row["idle_s"] > REPORTED_AFTER_S else f"a connection has been idle for {row['idle_s']:.1f} s only"
-
-    # ---- plans of the statements that the target really sent
-
-    def _auto_explain(self, minimum_ms: int) -> None:
-        for name, value in (("log_min_duration", str(minimum_ms)), ("log_analyze", "on"), ("log_timing", "off"),
-                            ("log_buffers", "on"), ("log_format", "json")):  # fmt: skip
-            self._admin.execute(
-                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier("auto_explain", name), sql.Literal(value))
-            )
-        generation = self._one("SELECT pg_conf_load_time()")
-        self._admin.execute("SELECT pg_reload_conf()")
-        for _ in range(500):
-            if self._one("SELECT pg_conf_load_time()") != generation:
-                return
-        raise ServerError("PostgreSQL does not reload its settings", "See postgres.log.")
-
-    @property
-    def can_explain(self) -> bool:
-        """Whether plans can be had: the server must be ours."""
-        return self._child is not None
-
-    def explain_begin(self) -> None:
-        """Log the plan of every statement from now on.  On a server of ours alone: this changes its settings, and reads its log."""
-        assert self._child is not None and self.log_path is not None
-        self._explain_from = self.log_path.stat().st_size
-        self._auto_explain(0)
-
-    def explain_collect(self) -> list[PlanSeen]:
-        """Stop logging plans and return those of the targets' statements since ``explain_begin``, in order."""
-        assert self.log_path is not None
-        self._auto_explain(-1)
-        with self.log_path.open("rb") as log:
-            log.seek(self._explain_from)
-            text = log.read().decode("utf-8", "replace")
-        return [
-            plan
-            for plan in parse_plans(text)
-            if "pg_conf_load_time" not in plan.query and "pg_reload_conf" not in plan.query
-        ]
