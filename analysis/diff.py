@@ -182,12 +182,14 @@ def _unusable(one: ConditionVerdict, run: str) -> str:
 
 
 def _is_exact(claim: ClaimVerdict, kinds: Sequence[Sequence[ByPair]]) -> bool:
-    """Whether a figure is compared exactly: a law about a count, or a count that does not vary within any of the runs."""
+    """Whether a figure is compared exactly: a law about a count, or a count that several trials of each kind show not to vary."""
     families = {family_of(ref) for ref in MetricExpression.parse(claim.metric).refs}
     if not families <= EXACT_FAMILIES - {"memory"}:
         return False
-    law = claim.tolerance == 0 and claim.relation == "about"
-    return law or all(len({value for run in kind for value in run.values()}) == 1 for kind in kinds)
+    if claim.tolerance == 0 and claim.relation == "about":
+        return True
+    seen = [[value for run in kind for value in run.values()] for kind in kinds]
+    return all(len(values) > 1 and len(set(values)) == 1 for values in seen)
 
 
 def exact_change(a: Sequence[float], b: Sequence[float]) -> Change:

@@ -98,7 +98,7 @@ class Summary:
         found += [f"{name} gave no document, or part of one" for name in self.broken]
         found += [f"{len(self.missing)} not done yet: {', '.join(self.missing)}"] if self.missing else []
         found += [
-            f"{name}: {word.replace('_', ' ')} {tally.verdicts[word]} of {sum(tally.verdicts.values())} times"
+            f"{name}: {_word(word)} {tally.verdicts[word]} of {sum(tally.verdicts.values())} times"
             for name, tally in self.claims.items() for word in WRONG if word in tally.verdicts
         ]  # fmt: skip
         if self.inconclusive_share > MOST_INCONCLUSIVE:
@@ -146,10 +146,16 @@ def summarize(outcomes: Sequence[Outcome], wanted: Sequence[str] = ()) -> Summar
 # ---------------------------------------------------------------- how it is told
 
 
+def _word(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(
-        f"{count} {word.replace('_', ' ')}" for word, count in sorted(counts.items(), key=lambda one: -one[1])
-    )
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda one: -one[1]))
+
+
+def _verdicts(counts: Mapping[str, int]) -> str:
+    return _counts({_word(verdict): count for verdict, count in counts.items()})
 
 
 def _codes(codes: Mapping[str, int]) -> str:
@@ -160,20 +166,20 @@ def lines(summary: Summary) -> list[str]:
     """The summary as Markdown that reads as text too."""
     objections = summary.objections()
     text = ["# Stability", "", f"{'Stable' if not objections else 'Not stable'}: {len(summary.tours)} tours, {len(summary.runs)} runs, "
-            f"{summary.judged} verdicts: {_counts(summary.verdicts)}.", ""]  # fmt: skip
+            f"{summary.judged} verdicts: {_verdicts(summary.verdicts)}.", ""]  # fmt: skip
     text += [f"- {one}" for one in objections]
     text += ["", f"Exit codes of the tours: {_codes(summary.tours)}", f"Exit codes of the runs: {_codes(summary.runs)}",
              f"Inconclusive: {summary.inconclusive_share:.2%} of all verdicts", f"Failed trials: {summary.trials_failed}",
              f"Pairs done again: {sum(summary.pairs_repeated.values())} ({_counts(summary.pairs_repeated) or 'none'})",
              f"Pairs added by a second look: {sum(summary.pairs_added.values())} ({_counts(summary.pairs_added) or 'none'})", ""]  # fmt: skip
     text += ["## Claim by claim", ""]
-    text += [f"- {name} ({tally.kind}): {_counts(tally.verdicts)}" for name, tally in summary.claims.items()]
+    text += [f"- {name} ({tally.kind}): {_verdicts(tally.verdicts)}" for name, tally in summary.claims.items()]
     text += ["", "## Not fine at least once", ""]
     for name, tally in summary.claims.items():
         for one in tally.trouble:
-            text.append(f"- {name}, {one['run']}: {one['verdict'].replace('_', ' ')}")
+            text.append(f"- {name}, {one['run']}: {_word(one['verdict'])}")
             text += [
-                f"    - {c['condition']} ({c['pairs']} pairs): {c['verdict'].replace('_', ' ')}: {c['reason']}"
+                f"    - {c['condition']} ({c['pairs']} pairs): {_word(c['verdict'])}: {c['reason']}"
                 for c in one["conditions"]
             ]
     return text

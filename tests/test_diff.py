@@ -250,7 +250,8 @@ def judged_count(values: Sequence[float], tolerance: float) -> ClaimVerdict:
     ("before", "after", "tolerance", "word"),
     [
         ((15.0,) * 3, (15.0,) * 3, 0.0, "same"), ((15.0,) * 3, (16.0,) * 3, 0.1, "higher"), ((15.0,) * 3, (15.0, 14.0, 15.0), 0.0, "lower"),
-        ((37.0, 41.0, 35.0), (40.0, 38.0, 36.0), 0.5, "not comparable"),
+        ((37.0, 41.0, 35.0), (40.0, 38.0, 36.0), 0.5, "not comparable"), ((368.0,), (398.0,), 0.5, "not comparable"),
+        ((15.0,), (16.0,), 0.0, "higher"),
     ],
 )  # fmt: skip
 def test_counts_and_laws_are_compared_exactly_but_a_count_that_varies_is_not(
