@@ -109,7 +109,11 @@ class LoadChild:
                 if child.poll() is not None:
                     break
                 time.sleep(0.01)
-        which = f"process {index + 1} of {len(self.children)} of the load generator" if len(self.children) > 1 else "the load generator"
+        which = (
+            f"process {index + 1} of {len(self.children)} of the load generator"
+            if len(self.children) > 1
+            else "the load generator"
+        )
         return LoadError(f"{which} ended (code {child.poll()}) before it could {what}: {child.log_tail(5)}", LOG_HINT)
 
     def _wait_for(self, state: str, count: int, deadline: float, what: str) -> None:
@@ -169,7 +173,9 @@ class LoadChild:
             return {arm["variant"]: _measured([arm_folder(self.folder, arm["variant"])]) for arm in arms}
         measured = _measured([part_folder(self.folder, number) for number in sorted(self._done)])
         if len(self._done) < processes and not measured.error:
-            raise LoadError(f"only {len(self._done)} of {processes} processes of the load generator did their part", LOG_HINT)
+            raise LoadError(
+                f"only {len(self._done)} of {processes} processes of the load generator did their part", LOG_HINT
+            )
         return {job["variant"]: measured}
 
     def _follow(self, processes: int, deadline: float, running: Callable[[dict[str, Any]], None]) -> None:
@@ -253,7 +259,13 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
 
 
 def job_of(
-    scenario: Path, condition: Condition, variant: str, url: str, seed: int, processes: int = 1, own_path: str = OWN_PATH
+    scenario: Path,
+    condition: Condition,
+    variant: str,
+    url: str,
+    seed: int,
+    processes: int = 1,
+    own_path: str = OWN_PATH,
 ) -> dict[str, Any]:
     """The job as the children read it; a load that cannot be shared is given to one process."""
     return {

@@ -20,10 +20,19 @@ class ClosedLoad:
     spread: bool = False
     shape: Literal["closed"] = "closed"
 
+    def __post_init__(self) -> None:
+        if self.spread and self.reconnect:
+            raise ValueError(
+                "ClosedLoad: spread deals the connections over the workers, reconnect gives them up; take one"
+            )
+
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """Requests planned at instants that do not depend on the answers, handed to ``connections`` that are open at the start; more are opened as needed."""
+    """Requests planned at instants that do not depend on the answers.
+
+    They are handed to ``connections`` that are open at the start; where none is free a further one is opened.
+    """
 
     rate_per_s: float
     arrivals: Literal["poisson", "uniform"] = "poisson"

@@ -8,6 +8,7 @@ import gevent
 from gevent.event import Event
 
 from lab.loadgen.state import OURS, LoadState
+from lab.loadgen.timer import end
 from lab.loadgen.users import LabUser
 
 START_TIMEOUT_S = 30.0
@@ -109,7 +110,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """Send everybody home; a request that is still under way in an ``on_start`` is recorded as such."""
-        gevent.killall(list(self._runner.user_greenlets), timeout=QUIT_S)
+        end(list(self._runner.user_greenlets), QUIT_S)
         # Locust itself would wait for ever for a user that swallows its end
         gevent.with_timeout(QUIT_S, self._runner.quit, timeout_value=None)
 

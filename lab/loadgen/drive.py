@@ -14,11 +14,12 @@ from gevent.event import Event
 from lab.loadgen.client import CENSORED
 from lab.loadgen.crew import Crew
 from lab.loadgen.desk import Desk, Round
+from lab.loadgen.duet import moved
 from lab.loadgen.schedule import NS_PER_S, Trace, trace_of, warmup_seed
 from lab.loadgen.sharing import members
 from lab.loadgen.spread import Spread, by_turns
 from lab.loadgen.state import LoadState
-from lab.loadgen.timer import Timer, monotonic_ns
+from lab.loadgen.timer import Timer, end, monotonic_ns
 from lab.loadgen.users import LabUser
 from lab.loadgen.warmup import Warmup
 from lab.model import Burst, ClosedLoad, Journey, OpenLoad, StagedLoad
@@ -42,6 +43,7 @@ class Drive:
         self.warmup = Warmup(state)
         self.spread: Spread | None = None
         self.crew = Crew(kind, state, runner, self._failed)
+        self._kind = kind
         self._load = state.condition.load
         self._arrivals = self._never_begun = 0
         self._problem: Exception | None = None
@@ -101,8 +103,9 @@ class Drive:
     def _prepare(self) -> None:
         load, state = self._load, self.state
         if isinstance(load, OpenLoad | StagedLoad):  # before the start: a long trace takes a while
-            self.trace = trace_of(load, state.condition.duration_s, state.seed).share(state.process, state.processes)
+            self.trace = self._trace_of_load(load)
             self._warm_trace = self._trace_of_warmup(load)
+        self.warmup.rehearse()
         self.crew.spawn(members(load))
         if load.spread and self._problem is None:
             self.spread = Spread(self.crew.users, state.condition.workers, state.own_path, state.spread_first)
@@ -136,6 +139,8 @@ class Drive:
                 what(user)
             except Exception as problem:
                 self._failed(problem)
+            finally:
+                user.rest()
 
         return gevent.spawn(guarded)
 
@@ -144,23 +149,29 @@ class Drive:
 
     @contextmanager
     def _nothing_new(self) -> Iterator[None]:
-        """Users who are being stopped send nothing more, whatever their ``finally`` says."""
+        """Users who are being stopped send nothing more, whatever their ``finally`` says.  Who tries twice would go on trying: it waits."""
+        refused: set[LabUser] = set()
 
-        def refuse(*_: Any, **__: Any) -> NoReturn:
+        def refuse(user: LabUser, *_: Any, **__: Any) -> NoReturn:
+            if user in refused:
+                Event().wait()
+            refused.add(user)
             raise GreenletExit
 
-        request = LabUser.request
-        LabUser.request = refuse  # type: ignore[method-assign]
+        inherited = vars(self._kind).get("request")  # of this class alone: the other arm of a duet may still be sending
+        setattr(self._kind, "request", refuse)  # noqa: B010
         try:
             yield
         finally:
-            LabUser.request = request  # type: ignore[method-assign]
+            if inherited:
+                setattr(self._kind, "request", inherited)  # noqa: B010
+            else:
+                delattr(self._kind, "request")
 
     def _stop_those(self, greenlets: list[Any]) -> list[Any]:
         """End them; a request that is under way is recorded as unanswered.  Returns those that did not end."""
         with self._nothing_new():
-            gevent.killall(greenlets, timeout=KILL_S)
-        return [one for one in greenlets if not one.dead]
+            return end(greenlets, KILL_S)
 
     def _drain(self, greenlets: list[Any]) -> None:
         gevent.joinall(greenlets, timeout=self.state.condition.drain_s)
@@ -281,6 +292,12 @@ class Drive:
         self._record_interrupted()
         for _, planned, dispatched in desk.waiting:
             self._record_never_begun(planned, dispatched)
+
+    def _trace_of_load(self, load: OpenLoad | StagedLoad) -> Trace:
+        """This process's share of the arrivals; in a duet the arm's."""
+        state = self.state
+        trace = trace_of(load, state.condition.duration_s, state.seed).share(state.process, state.processes)
+        return moved(trace, load, *state.place, state.seed) if state.place else trace
 
     # ---- warming up
 

@@ -30,8 +30,11 @@ def warmup_s(condition: Condition) -> float:
 
 
 def may_extend(condition: Condition) -> bool:
-    """Whether a warm-up may be prolonged: not where events are planned by the clock, for they would fall into another part of the load."""
-    return not condition.events
+    """Whether a warm-up may be prolonged.
+
+    Not where events are planned by the clock, which would fall into another part of the load, and not in a duet, whose arms share every second.
+    """
+    return not condition.events and not condition.duet
 
 
 def planned_s(condition: Condition) -> float:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import gevent
 
 from lab.loadgen.evenness import UNKNOWN, surplus
+from lab.loadgen.timer import end
 from lab.loadgen.users import LabUser
 
 LIMIT_S = 10.0
@@ -58,7 +59,7 @@ class Spread:
         asked = [gevent.spawn(self._ask, index, False) for index in staying]
         asked += [gevent.spawn(self._ask, index, True) for index in moving]
         gevent.joinall(asked, timeout=left_s)
-        gevent.killall(asked, timeout=1)  # closes the connection of who has had no answer
+        end(asked, 1.0)  # closes the connection of who has had no answer
 
     def _ask(self, index: int, anew: bool) -> None:
         self.pids[index] = UNKNOWN

@@ -36,7 +36,9 @@ class LoadState:
         self.own_path = own_path  # what the lab asks for itself to learn where a connection leads
         self.spread_first = spread_first  # see lab.loadgen.evenness.surplus
         self.begun = self.taken = self.sent = self.unsent = self.skipped = 0
-        self.in_flight_ns = 0  # time in flight of all requests: ends less beginnings, apart from the rows (gate G5 compares)
+        self.in_flight_ns = (
+            0  # time in flight of all requests: ends less beginnings, apart from the rows (gate G5 compares)
+        )
         self.connections_short = 0
         self.connection_problem = ""
         self.process, self.processes = process, processes

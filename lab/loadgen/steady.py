@@ -63,11 +63,13 @@ def fitted(values: Sequence[float]) -> tuple[float, float]:
 def look(rows: Rows, planned_ns: npt.NDArray[np.int64], begin_ns: int, now_ns: int) -> Word:
     """What the rows of a warm-up say that began at ``begin_ns``; ``planned_ns`` are its planned instants, ascending, none in a closed load."""
     middle_ns = begin_ns + (now_ns - begin_ns) // 2
-    done = np.sort(rows[:, DONE_COLUMN])
+    medians = medians_of(rows, middle_ns)
+    if not len(planned_ns):
+        return word_of(medians)
     ends = np.linspace(middle_ns, now_ns, WINDOWS + 1)[1:]
     arrived = np.searchsorted(planned_ns, ends, side="right")
-    backlog = (arrived - np.searchsorted(done, ends, side="right")).tolist() if len(planned_ns) else []
-    return word_of(medians_of(rows, middle_ns), backlog, int(arrived[-1]))
+    done = np.searchsorted(np.sort(rows[:, DONE_COLUMN]), ends, side="right")
+    return word_of(medians, (arrived - done).tolist(), int(arrived[-1]))
 
 
 def medians_of(rows: Rows, begin_ns: int) -> list[float]:
@@ -76,9 +78,11 @@ def medians_of(rows: Rows, begin_ns: int) -> list[float]:
     Each time is divided by the median of the requests of its name: a mixture of short and long ones would look like a drift.
     """
     rows = rows[(rows[:, DONE_COLUMN] > begin_ns) & np.isin(rows[:, OUTCOME_COLUMN], ANSWERED)]
+    if not len(rows):
+        return []
     rows = rows[np.argsort(rows[:, DONE_COLUMN], kind="stable")]
     times = (rows[:, DONE_COLUMN] - rows[:, SENT_COLUMN]).astype(float)
     for name in np.unique(rows[:, NAME_COLUMN]):
         mine = rows[:, NAME_COLUMN] == name
         times[mine] /= max(float(np.median(times[mine])), 1.0)
-    return [float(np.median(window)) for window in np.array_split(times, min(WINDOWS, len(times))) if len(window)]
+    return [float(np.median(window)) for window in np.array_split(times, min(WINDOWS, len(times)))]

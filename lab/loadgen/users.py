@@ -258,9 +258,7 @@ class LabUser(User):  # type: ignore[misc]
             sent.setdefault("Content-Type", "application/json")
         return build_request(method, path, self._host, sent, body)
 
-    def _report(
-        self, method: str, name: str, begin_ns: int, done: Exchange, expect: Collection[int] | None
-    ) -> None:
+    def _report(self, method: str, name: str, begin_ns: int, done: Exchange, expect: Collection[int] | None) -> None:
         problem = None
         judged = expect is not None and done.outcome <= HTTP_ERROR
         if done.head.status not in (expect or ()) if judged else done.outcome:

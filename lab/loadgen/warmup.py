@@ -1,20 +1,21 @@
 """The warm-up of a timed load: how long it takes, and how it ended (method.md section 2).
 
-It lasts ``warmup_s`` and is prolonged by as much, three times at most, until the load is steady.  Where several processes share the load
-it is not prolonged (they would have to agree), only looked at.  A growing backlog is an overload: that would never become steady and
-is a finding, so the measured part begins.
+It lasts ``warmup_s`` and is prolonged by as much, three times at most, until the load is steady.  It is only looked at where several
+processes share the load (they would have to agree), where events are planned by the clock, and in a duet.  A growing backlog is an
+overload: that would never become steady and is a finding, so the measured part begins.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from lab.loadgen.lengths import MOST_EXTENSIONS, may_extend, warmup_s
+from lab.loadgen.recorder import COLUMNS
 from lab.loadgen.schedule import NS_PER_S
 from lab.loadgen.state import LoadState
 from lab.loadgen.steady import Word, look
 
-LOOK_NS = 20_000_000
-"""The warm-up is looked at that long before its end: sorting 100,000 rows takes some 10 ms, and what is measured must not begin late."""
+LOOK_NS = 50_000_000
+"""The warm-up is looked at that long before its end: sorting 100,000 rows takes some 17 ms, and what is measured must not begin late."""
 
 
 class Warmup:
@@ -42,6 +43,11 @@ class Warmup:
     def steady(self) -> bool | None:
         """Whether it ended in a steady state; None where there was none, for an overload, and where there were too few answers to tell."""
         return {"steady": True, "drifting": False}.get(self._word or "")
+
+    def rehearse(self) -> None:
+        """Look at something before the load starts: the first look takes 30 ms, for numpy imports what it needs."""
+        if self.length_ns:
+            look(np.ones((1, COLUMNS), dtype=np.int64), np.ones(1, dtype=np.int64), 0, 1)
 
     def begin(self, at_ns: int) -> None:
         """The load starts."""
