@@ -14,6 +14,8 @@ import pytest
 from analysis.frames import Trial, memory_trial, open_trial
 from analysis.handled import Handled, handled, rows_tile, unfinished
 from analysis.metrics import Refusal, measure
+from analysis.metrics.base import Context
+from analysis.metrics.server import lag_by_time
 from lab.asgi import Observed
 from lab.model import ClosedLoad, Condition
 from lab.record import EventSeen, TrialRecord
@@ -166,7 +168,10 @@ def test_a_worker_that_is_killed_while_it_is_blocked_was_late_until_then() -> No
     assert value(trial_of(rows, events=killed(700)), "loop_lag_max_s") == 0.4  # a healthy one writes within 100 ms
     assert value(trial_of(rows, events=killed(290)), "loop_lag_max_s") == 0.0
     assert value(trial_of(rows, events=killed(180)), "loop_lag_max_s") == 0.0  # the row was written as it died
+    assert value(trial_of(rows, events=killed(180) + killed(900)), "loop_lag_max_s") == 0.0  # the second was another's
     assert unfinished(trial_of(rows, events=killed(700))) == (7,)
+    context = Context(trial_of(rows, events=killed(290)), gotcha_plan(conditions=(CONDITION,)), CONDITION)
+    assert lag_by_time(context)[1].sum() == 200 * MS  # of the last 90 ms nothing is known: they weigh nothing
 
 
 def test_a_worker_that_goes_away_without_a_word_leaves_its_lag_unknown_and_not_0() -> None:
