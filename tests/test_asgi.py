@@ -341,7 +341,6 @@ def test_forty_threads_read_forty_however_short_the_burst(tmp_path: Path, turns:
 
     rows = forty_threads(tmp_path, phase)
     assert rows["threads_borrowed"].max() == 40
-    assert rows["threads_borrowed"].sum() <= 40 + 40  # in one row, or held over the edge of two
 
 
 def test_threads_of_another_limiter_are_not_the_default_ones(tmp_path: Path) -> None:
