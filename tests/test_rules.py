@@ -223,6 +223,17 @@ def test_the_table_says_the_figures_that_the_verdict_comes_from_for_any_law(tmp_
         assert (claimed.verdict == "reproduced") == agrees
 
 
+def test_where_the_headline_was_not_run_another_condition_stands_in_and_no_sentence_quotes_it(tmp_path: Path) -> None:
+    plan = gotcha_plan(claim(P50, 0.1), conditions=TWO, answer="It takes {claim:.2f} s in calm.")
+    for headline in ("calm", "storm"):
+        here = replace(plan, claims=(replace(plan.claims[0], headline=headline),))
+        script = {("calm", "naive"): (SKIPPED,), ("calm", "correct"): (SKIPPED,), ("storm", "naive"): (0.1,)}
+        (gotcha,) = judge_run(run_of(tmp_path / headline, script, here, pairs=3)).gotchas
+        (found,) = gotcha.claims
+        assert (found.verdict, found.headline, found.stands_in) == ("reproduced", "storm", headline == "calm")
+        assert ("0.10" in gotcha.answer) == (headline == "storm")
+
+
 # ---------------------------------------------------------------- several claims
 
 
