@@ -195,9 +195,7 @@ class Driver:
 
     def until_broken(self) -> None:
         """Return when the idle connection has been reset."""
-        poller = select.poll()
-        poller.register(self._connection._socket, 0)  # POLLERR and POLLHUP are always reported
-        assert poller.poll(PATIENCE_S * 1000)
+        until_broken(self._connection._socket.fileno())
 
     def shut(self) -> None:
         self._connection.close()
@@ -215,8 +213,24 @@ def trick(connection: Any, what: str) -> None:
             connection.expire()
 
         connection._wait = wait_and_expire
+    elif what == "wait for the reset after connecting":  # the server hangs up before the first byte
+        connect = connection._connect
+
+        def connect_and_wait() -> None:
+            connect()
+            until_broken(connection._socket.fileno())
+
+        connection._connect = connect_and_wait
     else:
         getattr(connection, what)()
+
+
+def until_broken(descriptor: int) -> None:
+    """Return when the connection has been reset."""
+    monkey = sys.modules.get("gevent.monkey")
+    poller = (monkey.get_original("select", "poll") if monkey else select.poll)()
+    poller.register(descriptor, 0)  # POLLERR and POLLHUP are always reported
+    assert poller.poll(PATIENCE_S * 1000)
 
 
 class GeventDriver(Driver):

@@ -14,7 +14,7 @@ from typing import Any  # noqa: E402
 import gevent  # noqa: E402
 
 from lab.loadgen.client import Connection  # noqa: E402
-from tests.rude import PATIENCE_S, exchange_to, trick  # noqa: E402
+from tests.rude import PATIENCE_S, exchange_to, trick, until_broken  # noqa: E402
 
 
 class Child:
@@ -49,9 +49,7 @@ class Child:
         assert select.select([self.connection._socket], [], [], PATIENCE_S)[0]
 
     def until_broken(self) -> None:
-        poller = gevent.monkey.get_original("select", "poll")()
-        poller.register(self.connection._socket.fileno(), 0)
-        assert poller.poll(PATIENCE_S * 1000)
+        until_broken(self.connection._socket.fileno())
 
 
 def main() -> None:

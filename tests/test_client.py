@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lab.errors import UsageError
 from lab.loadgen import framing
-from lab.loadgen.client import OK, RECEIVE_BYTES, RESET, Connection
+from lab.loadgen.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
 from lab.loadgen.framing import MAX_HEADS, BadReply, ReplyParser, head_of
 from lab.loadgen.wire import build_request, check_url, resolve
 
@@ -290,6 +290,32 @@ def test_a_read_that_finds_nothing_is_done_again() -> None:
     connection = Connection("127.0.0.1", 1, 5.0)
     Wire(connection, [BlockingIOError(), SMALL[:50], BlockingIOError(), SMALL[50:]])
     assert connection.exchange(GET).body == b"hi"
+
+
+class Mirror:
+    """A socket that was given the very port that it connects to: the kernel connects it to itself."""
+
+    closed = False
+
+    def connect(self, address: Any) -> None:
+        self.address = address
+
+    def getsockname(self) -> Any:
+        return self.address
+
+    def settimeout(self, timeout_s: float) -> None: ...
+
+    def setsockopt(self, *option: int) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_connection_to_itself_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, mirror = Connection("127.0.0.1", 40_000, 5.0), Mirror()
+    monkeypatch.setattr(socket, "socket", lambda *kind: mirror)
+    assert connection.exchange(GET).outcome == REFUSED
+    assert mirror.closed
 
 
 # ---------------------------------------------------------------- what goes out

@@ -116,6 +116,8 @@ CASES = [
     Case("an unknown status", ok(b"Content-Length: 2", status=b"HTTP/1.1 799 ?"), HTTP_ERROR, 799),
     # ---- which statuses are fine by default
     Case("201", ok(b"Content-Length: 2", status=b"HTTP/1.1 201 Created"), OK, 201),
+    Case("300", ok(b"Content-Length: 2", status=b"HTTP/1.1 300 x"), HTTP_ERROR, 300),
+    Case("299", ok(b"Content-Length: 2", status=b"HTTP/1.1 299 x"), OK, 299),
     Case("307", ok(b"Content-Length: 0", b"Location: /first/", body=b"", status=b"HTTP/1.1 307 x"), HTTP_ERROR, 307, b""),
     Case("404", ok(b"Content-Length: 2", status=b"HTTP/1.1 404 Not Found"), HTTP_ERROR, 404),
     Case("503", ok(b"Content-Length: 2", status=b"HTTP/1.1 503 x"), HTTP_ERROR, 503),
@@ -334,6 +336,23 @@ def test_a_request_that_left_is_not_sent_again(driver: Driver) -> None:
     assert server.requests == [GET]
 
 
+@pytest.mark.parametrize("idle_before", [False, True])
+def test_a_fresh_connection_that_is_reset_before_the_first_byte_is_not_tried_again(
+    driver: Driver, idle_before: bool
+) -> None:
+    scripts: list[list[Step]] = [[Read(), HI, Wait("go"), CLOSE]] if idle_before else []
+    with serving(driver, *scripts, [RST]) as server:
+        if idle_before:
+            assert driver.exchange(GET).outcome == OK
+            server.tell("go")
+            driver.until_readable()
+        driver.do("wait for the reset after connecting")
+        done = driver.exchange(POST)
+        assert (done.outcome, done.problem.partition(":")[0]) == (RESET, PROBLEM_NO_ANSWER)
+        assert driver.counters() == (int(idle_before), 0, 0)
+    assert server.connections == 1 + idle_before
+
+
 def test_a_second_failure_is_the_end(driver: Driver) -> None:
     """Sent again once, and the server is gone: the latency counts from the first try."""
     with serving(driver, [Read(), HI, Wait("go"), RST]) as server:
@@ -406,16 +425,17 @@ def test_an_interim_answer_is_waited_through(driver: Driver) -> None:
 
 
 def test_no_answer_in_time_is_a_timeout_of_that_request_alone(driver: Driver) -> None:
-    with serving(driver, [Read(), Tell("asked")], [Read(), OTHER]) as server:
+    with serving(driver, [Read(), Tell("asked")], [Read(), CLOSE], [Read(), OTHER]) as server:
         driver.start(POST)
         server.reached("asked")
         driver.do("expire")
         done = driver.result()
         assert (done.outcome, done.head.status, done.first_byte_ns) == (TIMEOUT, 0, 0)
         assert done.problem.startswith(PROBLEM_TIMEOUT)
+        assert driver.exchange(NEXT).outcome == RESET  # and no timeout of its own
         assert driver.exchange(NEXT).body == b"other"
         assert driver.counters() == (0, 0, 0)
-    assert server.requests == [POST, NEXT]
+    assert server.requests == [POST, NEXT, NEXT]
 
 
 def test_a_plain_connection_watches_its_own_deadline() -> None:
@@ -460,6 +480,16 @@ def test_an_expiry_between_two_requests_touches_neither(driver: Driver) -> None:
         done = driver.exchange(NEXT)
         assert (done.outcome, done.body, done.reused) == (OK, b"other", 1)
     assert server.requests == [GET, NEXT]
+
+
+def test_an_expiry_after_a_failure_touches_no_new_connection(driver: Driver) -> None:
+    with serving(driver, [Read(), CLOSE], [Read(), OTHER]) as server:
+        assert driver.exchange(GET).outcome == RESET
+        driver.do("open")
+        driver.do("expire")
+        assert driver.exchange(NEXT).body == b"other"
+        assert driver.counters() == (0, 0, 0)
+    assert (server.requests, server.connections) == ([GET, NEXT], 2)
 
 
 def test_the_late_answer_of_a_killed_request_never_meets_the_next(gevent_driver: GeventDriver) -> None:

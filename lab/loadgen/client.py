@@ -156,6 +156,7 @@ class Connection:
                 self._connect()
             elif self._look(0):
                 self._renew()
+                idle = False
             sent_ns = monotonic_ns()
             self.deadline_ns = sent_ns + self._timeout_ns
             try:
@@ -279,6 +280,8 @@ class Connection:
         if self._opening:
             if isinstance(error, TimeoutError):
                 return REFUSED, PROBLEM_NO_ACCEPT
+            if isinstance(error, ConnectionResetError):  # it was open: a refused handshake is a ConnectionRefusedError
+                return RESET, PROBLEM_NO_ANSWER
             return REFUSED, PROBLEM_REFUSED if isinstance(error, ConnectionRefusedError) else PROBLEM_NOT_OPENED
         if isinstance(error, BadReply):
             return BAD_FRAMING, PROBLEM_FRAMING

@@ -37,7 +37,7 @@ def connect(family: int, address: Any, timeout_s: float) -> Any:
         fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fresh.connect(address)
         # the kernel may give a connection the very port that nobody listens on: it then talks to itself
-        if fresh.getsockname() == fresh.getpeername():
+        if fresh.getsockname() == address:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:
         fresh.close()
