@@ -386,17 +386,13 @@ def selftest(
     full: Annotated[bool, typer.Option("--full", help="More pairs and longer queues: about ten minutes.")] = False,
     seed: Seed = DEFAULT_SEED, results: Results = DEFAULT_RESULTS, quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """How well the lab sees on this machine: false alarms, planted defects, queueing theory, gates, the generator's ceiling."""
+    """How well the lab sees on this machine: false alarms, planted defects and faults, queueing theory, the generator's ceiling."""
     from analysis import selftest as analysis
-    from lab.record import SELFTEST_VERSION
     from lab.selftest.run import perform
     from lab.store import write_bytes
 
     folder, rates = perform(results, full, seed, quiet)
-    found = {**analysis.figures(folder), "ceiling": analysis.ceiling_figures(rates)}
-    found = {"format_version": SELFTEST_VERSION, "run": folder.name, "created_at": folder.plan.created_at, "mode": folder.plan.mode,
-             **found, "can_see": analysis.can_see(found), "ok": analysis.passed(found)}  # fmt: skip
-    found["lines"] = analysis.lines(found)
+    found = analysis.document(folder, rates, results)
     write_bytes(folder.path / "selftest.json", json.dumps(found, indent=1).encode())
     if as_json:
         out(found)

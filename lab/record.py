@@ -16,7 +16,7 @@ from lab.rows import SERVER_COLUMNS as SERVER_COLUMNS
 from lab.rows import SERVER_ROW_BYTES as SERVER_ROW_BYTES
 
 FORMAT_VERSION = 3
-SELFTEST_VERSION = 2  # of selftest.json; its history stands in analysis.selftest
+SELFTEST_VERSION = 3  # of selftest.json; its history stands in analysis.selftest
 
 
 @dataclass(frozen=True)
