@@ -86,7 +86,7 @@ SCENARIO = Scenario(
         ),
         Claim(
             "round_trips", "tax", "every request makes one round trip to Redis", "correct.redis_calls_per_request[evalsha]",
-            predict=lambda c: 1.0 if spread(c) else None, tolerance=0.0,
+            predict=lambda c: 1.0 if spread(c) and not c.duet else None, tolerance=0.0,
             formula="1", source="one script for each decision", headline="4 workers",
         ),
         Claim(
