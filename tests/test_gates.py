@@ -631,6 +631,15 @@ def test_a_gate_names_the_pair_that_it_fails_and_no_other(name: str, bad: dict[s
     assert not [one for one in check_gates(Cell(condition, three_pairs(condition))) if one.passed is False]
 
 
+def test_a_failed_pair_speaks_though_another_came_closer_to_another_limit() -> None:
+    """One late sleep of a short load (fine) reads a p99 of ten times the limit; a pause of 110 ms is at 1.1 times its own."""
+    condition = Condition("one", ClosedLoad(4), 2.0)
+    late = made(condition.load, 100, jitter_late=1, jitter_samples=100, jitter_p99_s=0.05, jitter_max_s=0.05)
+    paused = made(condition.load, 100, pair=1, jitter_max_s=0.11)
+    result = gate("G4", Cell(condition, [facts(late, condition), facts(paused, condition)]))
+    assert result.passed is False and result.pairs == (1,) and "110 ms late" in result.detail
+
+
 def test_the_hook_of_the_runner_reads_a_pair_from_disk_and_asks_what_is_claimed(tmp_path: Path) -> None:
     condition = Condition("one", ClosedLoad(10), duration_s=2.0)
     rated, counted = claiming("naive.throughput_rps", condition), claiming("naive.requests_ok", condition)

@@ -147,15 +147,23 @@ def test_failures_breach_a_limit_of_time() -> None:
 
 
 def test_what_was_sent_is_answered_failed_or_censored() -> None:
-    """Requests in flight when the load ends are none of the first two, and none is counted twice."""
+    """Requests in flight when the load ends are none of the first two, none is counted twice, and what never left is none of them."""
     outcome = np.repeat(np.arange(7), [60, 10, 5, 5, 5, 10, 5])
     trial, condition = trial_of(OpenLoad(100.0), [k / 100 for k in range(100)], [0.01] * 100, 1.0)
-    found = with_outcomes(trial, outcome)
-    sent, ok, censored = (
-        value(found, condition, name) for name in ("requests_sent", "requests_ok", "requests_censored")
-    )
-    failed = round(value(found, condition, "error_share") * 100)
-    assert (sent, ok, failed, censored) == (100, 60, 30, 10) and sent == ok + failed + censored
+    columns = {name: trial.column(name) for name in ("planned_ns", "dispatched_ns", "sent_ns", "done_ns")}
+
+    def counted(unsent: int) -> tuple[float, float, float, float]:
+        left = (outcome != 5) | (np.cumsum(outcome == 5) > unsent)
+        rows = {**columns, "sent_ns": np.where(left, columns["sent_ns"], 0), "outcome": outcome}
+        found = memory_trial(trial.record, {**rows, "status": np.zeros_like(outcome)})
+        sent, ok, censored, errors = (
+            value(found, condition, name) for name in ("requests_sent", "requests_ok", "requests_censored", "error_share")
+        )
+        return sent, ok, round(errors * 100), censored
+
+    assert counted(0) == (100, 60, 30, 10) and counted(4) == (96, 60, 30, 6)
+    for sent, ok, failed, censored in (counted(0), counted(4)):
+        assert sent == ok + failed + censored
 
 
 def test_throughput_is_over_the_window_not_over_window_and_drain() -> None:

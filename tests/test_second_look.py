@@ -68,6 +68,7 @@ def test_only_what_a_fixed_second_number_of_pairs_would_settle_is_added() -> Non
     plan = planned(*cells(1.0, 2.0, 3.0))
     chosen = additions(plan, [(SLUG, "1-s", 3), (SLUG, "2-s", 4), (SLUG, "3-s", 9), (SLUG, "1-s", 30)])
     assert [one.condition.key for one in chosen] == ["1-s"], "three more pairs settle one claim of the first"
+    assert additions(plan, [(SLUG, "1-s", 4)]) == [] and additions(plan, [(SLUG, "1-s", 3)]) == chosen
     assert chosen[0].pairs == 3, "never fewer: the second number of pairs stands in the plan"
     assert chosen[0].text == "3 more pairs of example, 1 s: undecided after 3"
     both = cells(1.0, 2.0)
