@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.errors import UsageError
-from lab.loadgen import framing
+from lab.loadgen import client, framing
 from lab.loadgen.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
 from lab.loadgen.framing import MAX_HEADS, BadReply, ReplyParser, head_of
 from lab.loadgen.wire import build_request, check_url, resolve
@@ -290,6 +290,29 @@ def test_a_read_that_finds_nothing_is_done_again() -> None:
     connection = Connection("127.0.0.1", 1, 5.0)
     Wire(connection, [BlockingIOError(), SMALL[:50], BlockingIOError(), SMALL[50:]])
     assert connection.exchange(GET).body == b"hi"
+
+
+def test_of_several_addresses_the_one_that_works_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = tuple((socket.AF_INET, ("127.0.0.1", port)) for port in (1, 2, 3))
+    tried: list[int] = []
+
+    def connect(family: int, address: tuple[str, int], timeout_s: float) -> socket.socket:
+        tried.append(address[1])
+        if address[1] in refuse:
+            raise ConnectionRefusedError
+        return socket.socket()
+
+    monkeypatch.setattr(client, "resolve", lambda host, port: addresses)
+    monkeypatch.setattr(client, "connect", connect)
+    connection, refuse = Connection("several.example", 1, 1.0), {1}
+    for _ in range(2):
+        connection.open()
+        connection.close()
+    assert tried == [1, 2, 2]
+    refuse = {1, 2, 3}
+    connection = Connection("several.example", 1, 1.0)
+    assert connection.exchange(GET).outcome == REFUSED
+    assert tried[3:] == [1, 2, 3]
 
 
 class Mirror:

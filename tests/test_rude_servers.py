@@ -462,15 +462,16 @@ def test_a_server_that_takes_no_bytes_is_a_timeout() -> None:
     (b"HTTP/1.1 103 x\r\n\r\n", TIMEOUT, b""),
 ])  # fmt: skip
 def test_what_arrived_before_the_expiry_counts(driver: Driver, reply: bytes, outcome: int, body: bytes) -> None:
-    with serving(driver, [Read(), OTHER, Read(), reply], [Read(), OTHER]) as server:
+    with serving(driver, [Read(), OTHER, Read(), reply], [Read(), OTHER, Read(), HI]) as server:
         assert driver.exchange(GET).outcome == OK
         driver.do("expire when readable")
         done = driver.exchange(POST)
         assert (done.outcome, done.body, done.reused) == (outcome, body, 1)
         after = driver.exchange(NEXT)
         assert (after.outcome, after.reused) == (OK, 0)
+        assert driver.exchange(NEXT).reused == 1  # the new connection is as good as any
         assert driver.counters() == (0, 0, 0)
-    assert server.requests == [GET, POST, NEXT]
+    assert server.requests == [GET, POST, NEXT, NEXT]
 
 
 def test_an_expiry_between_two_requests_touches_neither(driver: Driver) -> None:

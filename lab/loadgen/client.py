@@ -181,7 +181,7 @@ class Connection:
                 if len(data) < whole:  # uvicorn sends head and body apart
                     data += self._receive()
                     done_ns = monotonic_ns()
-                if len(data) == whole and head.length >= 0:
+                if len(data) == whole:  # never so where the length is not known: those are negative
                     return self._answered(sent_ns, first_ns, done_ns, head, block, data[end + 4 :])
             return self._read_slowly(request, sent, data, sent_ns, first_ns, to_head)
         except (OSError, BadReply) as error:
