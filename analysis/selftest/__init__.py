@@ -32,7 +32,7 @@ from analysis.selftest.material import Figures, Material, NotDone
 from analysis.selftest.pairs import (
     PAIR_S,
     PLANNED_PAIRS,
-    by_pair,
+    by_arm,
     duets_figures,
     duets_said,
     median_s,
@@ -84,7 +84,7 @@ def _planted(pairs: Figures) -> Figures:
 
 
 PARTS = (
-    Part("pairs", "A/A", lambda m, _: pairs_figures(by_pair(m.trials["pairs"], median_s)), pairs_said),
+    Part("pairs", "A/A", lambda m, _: pairs_figures(by_arm(m.trials["pairs"], median_s)), pairs_said),
     Part("planted", "planted slow-downs", lambda _, found: _planted(found["pairs"]), planted_said),
     Part("queue", "M/D/1", lambda m, _: _queue(m), queue_said),
     Part("stall", "a stalled server", lambda m, _: _stall(m), stall_said),

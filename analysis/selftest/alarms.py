@@ -15,6 +15,7 @@ from analysis.case import Case
 from analysis.facts import TrialFacts
 from analysis.judge import judge_claim
 from analysis.selftest.material import Figures, NotDone
+from analysis.selftest.pairs import PLANNED_PAIRS
 from lab.model import ClaimPlan, GotchaPlan, RunPlan, SecondLook, TrialPlan
 from lab.record import TrialRecord
 
@@ -90,7 +91,7 @@ def alarms_figures(pairs: Figures, wrapper: GotchaPlan, earlier: Sequence[Mappin
     apart = spread_between([*earlier, pairs])
     known = ASSUMED_BETWEEN if apart is None else apart
     diff = between.false_alarms(
-        experiments=EXPERIMENTS, between=known, within=pairs["work_log_sd"], pairs=pairs["pairs"]
+        experiments=EXPERIMENTS, between=known, within=pairs["work_log_sd"], pairs=PLANNED_PAIRS
     )
     word = compare.false_alarms(experiments=EXPERIMENTS, pairs=FIRST, spread=pairs["aa_log_sd"])
     rates = {

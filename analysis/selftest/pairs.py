@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -23,22 +24,31 @@ def median_s(trial: Trial) -> float:
     return float(np.median(times_s(trial)))
 
 
-def by_pair(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> dict[str, list[float]]:
-    """A figure of each arm over the pairs of which all arms were done.  Raises NotDone where there are fewer than an experiment needs."""
+ByArm: TypeAlias = Mapping[str, Mapping[int, float]]
+"""A figure by arm and pair."""
+
+
+def by_arm(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> dict[str, dict[int, float]]:
+    """A figure of each arm by pair; trials that failed have none."""
     found: dict[str, dict[int, float]] = {}
     for trial in trials:
         arm = found.setdefault(trial.record.variant, {})
         if trial.record.status == "ok" and answered(trial):
             arm[trial.record.pair] = figure(trial)
-    whole = sorted(set.intersection(*(set(arm) for arm in found.values()))) if found else []
-    if len(whole) < EXPERIMENT_PAIRS:
-        raise NotDone(f"{len(whole)} whole pairs", False)
-    return {arm: [values[pair] for pair in whole] for arm, values in found.items()}
+    return found
 
 
-def log_ratios(values: Mapping[str, Sequence[float]], arm: str) -> list[float]:
-    """``ln(arm / work)`` by pair."""
-    return [math.log(a / b) for a, b in zip(values[arm], values["work"], strict=True)]
+def in_pairs(values: ByArm, arm: str, other: str) -> list[tuple[float, float]]:
+    """The figures of two arms in the pairs that have both.  Raises NotDone where there are fewer than an experiment needs."""
+    both = sorted(values.get(arm, {}).keys() & values.get(other, {}).keys())
+    if len(both) < EXPERIMENT_PAIRS:
+        raise NotDone(f"{len(both)} whole pairs of {arm} and {other}", False)
+    return [(values[arm][pair], values[other][pair]) for pair in both]
+
+
+def log_ratios(values: ByArm, arm: str) -> list[float]:
+    """``ln(arm / work)`` by pair.  Raises NotDone."""
+    return [math.log(a / b) for a, b in in_pairs(values, arm, "work")]
 
 
 def detected_share(differences: Sequence[float], pairs: int) -> tuple[int, int]:
@@ -51,14 +61,14 @@ def detected_share(differences: Sequence[float], pairs: int) -> tuple[int, int]:
     return found, len(subsets)
 
 
-def pairs_figures(medians: Mapping[str, Sequence[float]]) -> Figures:
+def pairs_figures(medians: ByArm) -> Figures:
     """False alarms of A/A pairs and detection of planted slow-downs.
 
     ``false_alarm_interval`` is Clopper-Pearson over disjoint experiments; ``smallest_effect`` is what ``PLANNED_PAIRS`` pairs see with
     80 % power, from the spread of the A/A log ratios.  ``work_s`` and ``work_log_sd`` are the figure itself and its spread from pair to
     pair: later self-tests learn from them how far runs lie apart.
     """
-    same = log_ratios(medians, "work_again")
+    same, alone = log_ratios(medians, "work_again"), list(medians["work"].values())
     alarms, subsets = detected_share(same, EXPERIMENT_PAIRS)
     disjoint = [same[at : at + EXPERIMENT_PAIRS] for at in range(0, len(same) - EXPERIMENT_PAIRS + 1, EXPERIMENT_PAIRS)]
     disjoint_alarms = sum(statistics.excludes(statistics.of_values(one), 0.0) for one in disjoint)
@@ -70,12 +80,12 @@ def pairs_figures(medians: Mapping[str, Sequence[float]]) -> Figures:
         estimate = statistics.of_ratios([math.exp(value) for value in slowed])
         planted[f"{effect:.0%}"] = {
             "detected_share": found / of, "subsets": of, "detected_by_all": statistics.excludes(estimate, 1.0), "measured": estimate.value - 1,
-            "interval": [None if side is None else side - 1 for side in (estimate.low, estimate.high)],
+            "interval": [None if side is None else side - 1 for side in (estimate.low, estimate.high)], "pairs": len(slowed),
         }  # fmt: skip
     low, high = statistics.clopper_pearson(disjoint_alarms, len(disjoint))
     return {
         "pairs": len(same), "aa_log_sd": spread, "aa_ratio": math.exp(float(np.mean(same))),
-        "work_s": math.exp(float(np.mean(np.log(medians["work"])))), "work_log_sd": log_sd(medians["work"]),
+        "work_s": math.exp(float(np.mean(np.log(alone)))), "work_log_sd": log_sd(alone),
         "false_alarm_share": alarms / subsets, "false_alarm_subsets": subsets, "false_alarm_experiments": len(disjoint),
         "false_alarm_interval": [low, high], "nominal": 0.05,
         "smallest_effect": statistics.detectable_effect(spread, PLANNED_PAIRS), "planted": planted,
@@ -95,28 +105,27 @@ def pairs_said(found: Figures) -> str:
 
 def planted_figures(found: Figures) -> Figures:
     """The planted slow-downs as a part of their own."""
-    return {"ok": found["planted_ok"], "pairs": found["pairs"], **found["planted"]}
+    return {"ok": found["planted_ok"], **found["planted"]}
 
 
 def planted_said(found: Figures) -> str:
     """For the reader."""
     return "; ".join(
         f"{effect} slower read as {row['measured']:+.1%}, seen in {row['detected_share']:.0%} of experiments of {EXPERIMENT_PAIRS} pairs, "
-        f"{'seen' if row['detected_by_all'] else 'not seen'} by all {found['pairs']}"
+        f"{'seen' if row['detected_by_all'] else 'not seen'} by all {row['pairs']}"
         for effect, row in found.items() if isinstance(row, Mapping)
     )  # fmt: skip
 
 
 def wrapper_figures(trials: Sequence[Trial]) -> Figures:
     """What the lab's own wrapper costs: the same app with it and without, as paired ratios and in CPU seconds a request."""
-    times, cpu = by_pair(trials, median_s), by_pair(trials, cpu_s)
-    on, off = WRAPPER_ARMS
-    latency = statistics.of_ratios([a / b for a, b in zip(times[on], times[off], strict=True)])
-    spent = statistics.of_values([a - b for a, b in zip(cpu[on], cpu[off], strict=True)])
+    times, cpu = (in_pairs(by_arm(trials, figure), *WRAPPER_ARMS) for figure in (median_s, cpu_s))
+    latency = statistics.of_ratios([on / off for on, off in times])
+    spent = statistics.of_values([on - off for on, off in cpu])
     return {
-        "pairs": len(times[on]), "latency_ratio": latency.value, "latency_interval": [latency.low, latency.high],
+        "pairs": len(times), "latency_ratio": latency.value, "latency_interval": [latency.low, latency.high],
         "cpu_s_per_request": spent.value, "cpu_interval_s": [spent.low, spent.high],
-        "bare_cpu_s_per_request": float(np.mean(cpu[off])), "ok": True,
+        "bare_cpu_s_per_request": float(np.mean([off for _, off in cpu])), "ok": True,
     }  # fmt: skip
 
 
@@ -153,15 +162,15 @@ def duets_figures(material: Material) -> Figures:
     """A/A both ways, in turns: the spread of log ratios of single-user latency and of CPU a request."""
     found: Figures = {}
     for name, figure in (("latency", median_s), ("cpu", cpu_s)):
-        values = {part: by_pair(material.trials[part], figure) for part in ("pairs", "duets")}
-        count = min(len(one[SAME[0]]) for one in values.values())
-        logs = {part: log_ratios(one, SAME[1])[:count] for part, one in values.items()}
+        logs = {part: log_ratios(by_arm(material.trials[part], figure), SAME[1]) for part in ("duets", "pairs")}
+        count = min(map(len, logs.values()))
+        logs = {part: one[:count] for part, one in logs.items()}
         ratio, low, high = spread_ratio(logs["duets"], logs["pairs"])
         found[name] = {
             "pairs": count, **{f"{part}_log_sd": float(np.std(one, ddof=1)) for part, one in logs.items()},
             "ratio": ratio, "interval": [low, high], "winner": _winner(low, high),
         }  # fmt: skip
-    return {"ok": all(found[name]["interval"][0] <= 1 for name in ("latency", "cpu")), **found}
+    return {"ok": all(row["interval"][0] <= 1 for row in found.values()), **found}
 
 
 def duets_said(found: Figures) -> str:

@@ -16,6 +16,8 @@ BATCHES = 10
 QUEUE_TOLERANCE = 0.05
 TIMES_FAST = 4.0
 SHARE_OF_WRK = 0.3
+GENERATOR_GATES = {"G1", "G2", "G3", "G4"}
+"""Those that look at the generator: noise of the machine would fail others whatever the generator does."""
 
 
 def lindley(planned_ns: NDArray[np.int64], service_s: float) -> float:
@@ -94,7 +96,8 @@ def throttled_figures(material: Material) -> Figures:
         condition.key: list(failed_gates(gotcha, condition, [trial]))
         for condition, trial in material.by_condition("throttled")
     }
-    return {"failed_gates": failed["throttled"], "free_failed_gates": failed["free"], "ok": bool(failed["throttled"])}
+    caught = set(failed["throttled"]) & GENERATOR_GATES
+    return {"failed_gates": failed["throttled"], "free_failed_gates": failed["free"], "ok": bool(caught)}
 
 
 def throttled_said(found: Figures) -> str:

@@ -1,6 +1,7 @@
 """The self-test's plan: the same values as any run's, over apps that are known exactly and generators whose faults are planted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lab.model import (
     Burst,
@@ -44,6 +45,8 @@ FOREIGN = "selftest/foreign"
 """The part whose Redis belongs to somebody else."""
 PAIRS = {"pairs": (8, 24), "duets": (8, 24), "wrapper": (3, 12)}
 """Pairs of the parts that compare arms: quick and full; the other parts run once."""
+SLOWED_PAIRS = (5, 24)
+"""Of these the slowed arms are in as many: ten experiments of three pairs tell 20 % from nothing, and each pair takes seven seconds."""
 INTERLEAVED = ("pairs", "duets")
 """A pair of the one, a pair of the other: what is compared between them must not depend on the minute."""
 
@@ -83,14 +86,15 @@ def _queues(full: bool) -> tuple[GotchaPlan, ...]:
 
     The queue has no bystander: 2 % more arrivals are 10 % more waiting at rho 0.8.
     """
-    queue_s, stall_s = (30.0, 20.0) if full else (8.0, 8.0)
+    queue_s, stall_s = (30.0, 20.0) if full else (8.0, 5.0)
     queue = [
         Condition(
-            f"rho={rho}", OpenLoad(rho / SERVICE_S, connections=200), duration_s=queue_s, params={"rho": rho}, user="Reader",
+            f"rho={rho}", OpenLoad(rho / SERVICE_S, connections=200), duration_s=queue_s / 2 if rho == LOW_LOAD else queue_s,
+            params={"rho": rho}, user="Reader",
         )
         for rho in (LOW_LOAD, *LOADS)
     ]  # fmt: skip
-    queue.append(Condition("saturated", ClosedLoad(8), duration_s=3.0, params={"rho": SATURATED}, user="Reader"))
+    queue.append(Condition("saturated", ClosedLoad(8), duration_s=2.0, params={"rho": SATURATED}, user="Reader"))
     return (
         _gotcha("queue", ("serial",), tuple(queue)),
         _gotcha("stall", ("stalled",), (
@@ -137,14 +141,15 @@ def _faults() -> tuple[GotchaPlan, ...]:
         _gotcha("foreign", ("light",), (Condition("idle", ClosedLoad(1), duration_s=0.5, user="Reader"),), services=("redis",)),
         _gotcha("uneven", ("light",), (
             Condition("even", burst, server=several, user="Reader"),
-            Condition("shunned", burst, server=several, user="Shunning"),
+            Condition("shunned", replace(burst, repeats=1), server=several, user="Shunning"),
         )),
     )  # fmt: skip
 
 
-def _pair(plan: GotchaPlan, condition: Condition, pair: int, seed: int) -> list[TrialPlan]:
+def _pair(plan: GotchaPlan, condition: Condition, pair: int, full: bool, seed: int) -> list[TrialPlan]:
     """The arms of a pair in an order that every other pair reverses."""
-    arms = plan.variants if pair % 2 == 0 else plan.variants[::-1]
+    there = [arm for arm in plan.variants if arm not in SLOWED or pair < SLOWED_PAIRS[full]]
+    arms = there if pair % 2 == 0 else there[::-1]
     shared = trial_seed(seed, plan.slug, condition.key, pair)
     return [TrialPlan(plan.slug, condition.key, pair, arm, shared) for arm in arms]
 
@@ -154,7 +159,7 @@ def _in_turns(plans: Sequence[GotchaPlan], full: bool, seed: int) -> list[TrialP
     for pair in range(max(PAIRS.get(plan.name, (1, 1))[full] for plan in plans)):
         for plan in plans:
             if pair < PAIRS.get(plan.name, (1, 1))[full]:
-                trials += [one for condition in plan.conditions for one in _pair(plan, condition, pair, seed)]
+                trials += [one for condition in plan.conditions for one in _pair(plan, condition, pair, full, seed)]
     return trials
 
 
