@@ -22,8 +22,8 @@ class Missing:
 
     pair: int
     reason: str
-    may_be_zero: bool = False
-    may_be_never: bool = False
+    may_be_zero: bool
+    may_be_never: bool
 
 
 def told(missing: Sequence[Missing]) -> str:

@@ -111,7 +111,7 @@ def claim(metric: str, predicted: float, relation: str = "about", tolerance: flo
 
 
 def run_of(
-    folder: Path, script: Mapping[Any, Any], *gotchas: GotchaPlan, pairs: int, mode: str = "full", look: SecondLook | None = None
+    folder: Path, script: Mapping[Any, Any], *gotchas: GotchaPlan, pairs: int | None, mode: str = "full", look: SecondLook | None = None
 ) -> RunFolder:  # fmt: skip
     """A run on disk, as far as the script lets it come."""
     plan: RunPlan = replace(make_plan("run", "now", gotchas, mode, 1, pairs), second_look=look)  # type: ignore[arg-type]

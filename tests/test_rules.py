@@ -1,6 +1,7 @@
 """The rules of a verdict through the whole path: a plan, trials on disk, ``judge_run``, and what is printed of it."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from analysis.finish import exit_code
 from analysis.judge import judge_run
 from analysis.model import VERDICT_ORDER, VerdictName
 from analysis.table import verdicts_text
-from lab.model import Condition, OpenLoad, SecondLook, TrialPlan
+from lab.model import ClosedLoad, Condition, OpenLoad, SecondLook, TrialPlan
 from lab.record import Added, Statement
 from lab.runner import run_trials
 from tests.fakes import gotcha_plan
@@ -58,6 +59,11 @@ def test_never_is_a_value_that_breaks_a_bound(tmp_path: Path) -> None:
         ((NEVER,) * 3, claim(P50, 0.05), "larger"),
         ((0.4, 0.41, 0.4, NEVER), claim(P50, 0.1, "at_least"), "reproduced"),
         ((NEVER,) * 3, claim(P50, 0.1, "at_least"), "reproduced"),
+        (
+            (1.0, 1.01, NEVER),
+            claim(P50, 0.1, "at_least"),
+            "reproduced",
+        ),  # more than the greatest of the others, not just the bound
         ((0.05, 0.05, 0.05, NEVER), claim(P50, 0.1, "at_least"), "inconclusive"),  # the others are not enough
         ((NEVER,) * 3, claim(P50, 0.05, null=0.2), "reversed"),
     ],
@@ -160,7 +166,25 @@ def test_a_ratio_with_never(tmp_path: Path) -> None:
         assert below.verdict == "inconclusive" and "never ended: no ratio" in below.at_headline.reason
 
 
+def test_every_condition_has_its_own_planned_pairs(tmp_path: Path) -> None:
+    """A condition with one pair misses none of another's three, nor of another gotcha's."""
+    short = replace(TWO[0], quick_pairs=1)
+    law = claim(LOST, 0.0, tolerance=0.0)
+    plans = (
+        gotcha_plan(law, conditions=(short, TWO[1])),
+        gotcha_plan(law, conditions=(TWO[0],), slug="event_loop/other"),
+    )
+    run = run_of(tmp_path, {"naive": (counted(lost=0.0),)}, *plans, pairs=None, mode="quick")
+    first, other = judge_run(run).gotchas
+    assert [(one.pairs, one.planned, one.verdict) for one in first.claims[0].conditions] == [
+        (1, 1, "reproduced"), (3, 3, "reproduced"),
+    ]  # fmt: skip
+    assert other.claims[0].at_headline.planned == 3
+
+
 # ---------------------------------------------------------------- words
+
+TWO = (replace(CONDITION, label="calm"), replace(CONDITION, label="storm"))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +221,15 @@ def test_every_word_has_an_exit_code_a_meaning_and_a_place() -> None:
     assert len({word.symbol for word in VERDICTS.values()}) == len(VERDICTS)
 
 
-TWO = (replace(CONDITION, label="calm"), replace(CONDITION, label="storm"))
+def test_an_undecided_estimate_says_what_it_would_take(tmp_path: Path) -> None:
+    found = one(tmp_path, {"naive": (0.1, 0.2, 0.15)}, claim(P50, 0.15, "at_least"), 3).at_headline
+    assert found.verdict == "inconclusive" and found.more_pairs is not None and found.more_pairs > 1
+    assert f"spans an edge of the predicted at least 0.135; needs about {found.more_pairs} more pairs, " in found.reason
+    assert int(re.findall(r"(\d+) minute", found.reason)[0]) == max(1, math.ceil(found.more_pairs * 2 * 4 / 60))
+    one_pair = one(tmp_path / "one", {"naive": (0.1,)}, claim(P50, 0.15), 1).at_headline
+    assert (
+        one_pair.more_pairs == 2 and one_pair.reason == "one pair has no interval; needs about 2 more pairs, 1 minute"
+    )
 
 
 def test_what_is_printed_never_contradicts_the_verdict_beside_it(tmp_path: Path) -> None:
@@ -353,6 +385,14 @@ def test_a_condition_is_invalid_when_fewer_than_half_or_two_of_its_pairs_are_lef
             "gate G9 failed" in found.at_headline.reason
             and f"{count - spoiled} of {count} pairs" in found.at_headline.reason
         )
+
+
+def test_a_gate_sees_the_conditions_beside_its_own(tmp_path: Path) -> None:
+    """Twice the users, the same throughput, and nothing of the server exhausted: the plateau may be ours."""
+    few, many = (Condition(f"{users} users", ClosedLoad(users), duration_s=2.0) for users in (10, 20))
+    found = one(tmp_path, {"naive": (0.01,)}, claim("naive.throughput_rps", 10.0), 3, conditions=(few, many))
+    assert {at.condition: at.verdict for at in found.conditions} == {few.key: "reproduced", many.key: "invalid"}
+    assert "gate G7 failed" in found.speaking.reason and found.verdict == "invalid"
 
 
 LOOKED = tuple(0.1 * ratio for ratio in (1.0, 1.04, 1.075))

@@ -136,6 +136,43 @@ def test_an_inconclusive_verdict_says_how_many_more_pairs() -> None:
     assert hopeless.more_pairs is None
 
 
+def test_a_zero_has_no_logarithm_and_is_planned_for_all_the_same() -> None:
+    asked = Question(10.0, "at_least", 0.1, None, "rate", logarithmic=True)
+    found = judge_estimate(asked, asked.estimate((0.0, 14.0, 14.0, 13.0)))
+    assert found.verdict == "inconclusive" and found.more_pairs is not None
+
+
+@pytest.mark.parametrize(
+    ("relation", "told"), [("about", "[3.6, 4.4]"), ("at_least", "at least 3.6"), ("at_most", "at most 4.4")]
+)
+def test_the_prediction_is_told_with_its_relation(relation: Relation, told: str) -> None:
+    assert judge_estimate(question(4.0, relation), ratio(3.9, 4.0, 4.1)).reason.endswith(
+        f"lies in the predicted {told}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [("naive.requests_ok", False), ("naive.error_share", False), ("naive.throughput_rps", True), ("naive.latency_p50_s", True),
+     ("naive.requests_ok / correct.requests_ok", True)],
+)  # fmt: skip
+def test_what_multiplies_is_estimated_on_logarithms(metric: str, expected: bool) -> None:
+    assert is_logarithmic(MetricExpression.parse(metric)) is expected
+
+
+def test_a_ratio_is_tested_against_one_where_no_null_is_named() -> None:
+    expression = MetricExpression.parse("naive.latency_p50_s / correct.latency_p50_s")
+    trials = pairs((0.2, 0.21, 0.2), (0.1, 0.1, 0.1))
+    found = estimate_of(read_pairs(trials, expression), expression, None)
+    assert found is not None and found.p_value == 2 / 2**3
+    alone = estimate_of(
+        read_pairs(trials, MetricExpression.parse("naive.latency_p50_s")),
+        MetricExpression.parse("naive.latency_p50_s"),
+        None,
+    )
+    assert alone is not None and alone.p_value is None
+
+
 def test_one_pair_decides_a_count_and_never_a_time() -> None:
     assert (
         judge_estimate(Question(4.0, "about", 0.1, None, "count"), statistics.of_values([4.0])).verdict == "reproduced"
