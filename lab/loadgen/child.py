@@ -45,9 +45,12 @@ JITTER_LATE_S = 0.005  # analysis.gates: jitter_p99_s
 say = LINES.say
 
 
-def load_user(scenario: Path, name: str) -> type[LabUser]:
-    """The user class of a scenario file.  Raises ValueError where it is not clear which."""
-    spec = importlib.util.spec_from_file_location(f"scenarios.{scenario.parent.name}.{scenario.stem}", scenario)
+def load_user(scenario: Path, name: str, arm: str = "") -> type[LabUser]:
+    """The user class of a scenario file, read anew for each arm of a duet: what a class keeps for all its users is one arm's alone.
+
+    Raises ValueError where it is not clear which.
+    """
+    spec = importlib.util.spec_from_file_location(f"scenarios.{scenario.parent.name}.{scenario.stem}{arm and '_' + arm}", scenario)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -160,20 +163,19 @@ class Arms:
     """The drives of one job: one, or one for each arm of a duet, which begin at the same instant."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        kind = load_user(Path(job["scenario"]), job["user"])
         asked = job.get("arms") or [{"variant": job["variant"], "url": job["url"]}]
         turnstiles = Turnstiles([arm["variant"] for arm in asked], job["seed"])
         self.drives: dict[str, Drive] = {}
         for number, arm in enumerate(asked):
             state = state_of({**job, **arm})
-            own = kind
+            kind = load_user(Path(job["scenario"]), job["user"], arm["variant"] if len(asked) > 1 else "")
             if len(asked) > 1:
                 state.place = number, len(asked)
-                waits = not isinstance(state.condition.load, OpenLoad | StagedLoad)
-                own = arm_of(kind, arm["variant"], turnstiles.of if waits else None)
-            own.state = state
-            environment = Environment(user_classes=[own], host=arm["url"], catch_exceptions=False)
-            self.drives[arm["variant"]] = Drive(own, state, environment.create_local_runner())
+                if not isinstance(state.condition.load, OpenLoad | StagedLoad):
+                    kind = arm_of(kind, arm["variant"], turnstiles.of)
+            kind.state = state
+            environment = Environment(user_classes=[kind], host=arm["url"], catch_exceptions=False)
+            self.drives[arm["variant"]] = Drive(kind, state, environment.create_local_runner())
         self._waiting = len(asked)
         self._start: AsyncResult[int] = AsyncResult()
 

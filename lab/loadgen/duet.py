@@ -8,21 +8,18 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lab.loadgen.schedule import NS_PER_S, Trace, hash_of
+from lab.loadgen.schedule import NS_PER_S, Trace
 from lab.loadgen.turnstile import Turnstile
 from lab.loadgen.users import LabUser, Reply
 from lab.model import OpenLoad, StagedLoad
 
 
-def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile] | None) -> type[LabUser]:
-    """A class of its own for the users of one arm: the scenario's, whose requests wait for their turn where there are turnstiles."""
-    if turnstile_of is None:
-        return type(kind.__name__, (kind,), {})
-    gate_of = turnstile_of  # for mypy: it is not None in the functions below
+def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile]) -> type[LabUser]:
+    """The user class for one arm: the scenario's own, whose requests wait for their turn."""
 
     class Arm(kind):  # type: ignore[misc, valid-type]
         def request(self, *arguments: Any, **options: Any) -> Reply:
-            turnstile = gate_of(self.number)
+            turnstile = turnstile_of(self.number)
             turnstile.enter(arm)
             try:
                 reply: Reply = super().request(*arguments, **options)
@@ -31,7 +28,7 @@ def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstil
                 turnstile.leave(arm)
 
         def rest(self) -> None:
-            gate_of(self.number).retire(arm)
+            turnstile_of(self.number).retire(arm)
 
     Arm.__name__ = kind.__name__
     return Arm
@@ -54,7 +51,8 @@ class Turnstiles:
 def moved(trace: Trace, load: OpenLoad | StagedLoad, arm: int, arms: int, seed: int) -> Trace:
     """The arrivals of one arm of an open duet: each up to a mean gap later, at its drawn place among the arms.
 
-    All arms draw from the same seed, so that they have different places at every arrival and each place equally often.
+    All arms draw from the same seed, so that they have different places at every arrival and each place equally often.  The hash stays
+    that of the trace that they share.
     """
     rates = [stage.rate_per_s for stage in load.stages] if isinstance(load, StagedLoad) else [load.rate_per_s]
     step_ns = NS_PER_S / max(rates) / arms
@@ -65,4 +63,4 @@ def moved(trace: Trace, load: OpenLoad | StagedLoad, arm: int, arms: int, seed: 
         placed.append((round(offset_ns + place * step_ns), index))
     placed.sort()
     offsets = [offset_ns for offset_ns, _ in placed]
-    return Trace(offsets, [index for _, index in placed], trace.duration_s, hash_of(offsets))
+    return Trace(offsets, [index for _, index in placed], trace.duration_s, trace.hash)

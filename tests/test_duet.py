@@ -1,0 +1,124 @@
+"""A duet: turns, places of open arrivals, and a whole one between two real children's arms against little servers."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.load import job_of, load_child
+from lab.loadgen.schedule import trace_of
+from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
+from lab.processes import Guard
+from tests.little_server import at_once, little_server
+
+ROOT = Path(__file__).resolve().parent.parent
+SENT, PLANNED, DONE = (SAMPLE_COLUMNS.index(name) for name in ("sent_ns", "planned_ns", "done_ns"))
+SCENARIO = '''
+from locust import task
+from lab.loadgen.users import LabUser
+
+class Visitor(LabUser):
+    token = ""
+
+    def on_start(self):
+        Visitor.token = self.variant
+
+    @task
+    def visit(self):
+        self.count("mine", self.token == self.variant)
+        self.get(f"/{self.rng.randrange(1000)}", name="page")
+'''
+
+
+def in_child(code: str) -> str:
+    """Code that needs gevent runs in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_arm_has_one_turn_a_round_in_an_order_that_changes() -> None:
+    code = """
+import gevent, json
+from lab.loadgen.turnstile import Turnstile
+t, turns = Turnstile(("a", "b", "c"), 7), []
+def arm(name, count):
+    for _ in range(count):
+        t.enter(name); turns.append(name); gevent.sleep(0); t.leave(name)
+    t.retire(name)
+gevent.joinall([gevent.spawn(arm, name, 20) for name in "abc"], raise_error=True)
+print(json.dumps(turns))
+"""
+    turns = json.loads(in_child(code))
+    rounds = [tuple(turns[at : at + 3]) for at in range(0, 60, 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_the_others_go_on_without_an_arm_that_has_retired() -> None:
+    code = """
+import gevent, json
+from lab.loadgen.turnstile import Turnstile
+t, turns = Turnstile(("a", "b"), 7), []
+def arm(name, count):
+    for _ in range(count):
+        t.enter(name); turns.append(name); t.leave(name)
+    t.retire(name)
+    t.retire(name)
+gevent.joinall([gevent.spawn(arm, "a", 2), gevent.spawn(arm, "b", 9)], timeout=5, raise_error=True)
+print(json.dumps(turns))
+"""
+    assert Counter(json.loads(in_child(code))) == {"a": 2, "b": 9}
+
+
+@pytest.mark.parametrize("load", [OpenLoad(100.0), StagedLoad((Stage(50.0, 1.0), Stage(200.0, 1.0)))])
+def test_open_arrivals_keep_their_index_and_take_each_place_as_often(load: OpenLoad | StagedLoad) -> None:
+    code = f"""
+import json
+from lab.loadgen.duet import moved
+from lab.loadgen.schedule import trace_of
+from lab.model import OpenLoad, Stage, StagedLoad
+load = {load!r}
+trace = trace_of(load, 10.0, 3)
+print(json.dumps([[list(one.offsets_ns), list(one.indices), one.hash == trace.hash] for one in (moved(trace, load, arm, 2, 3) for arm in (0, 1))]))
+"""
+    trace = trace_of(load, 10.0, 3)
+    planned = dict(zip(trace.indices, trace.offsets_ns, strict=True))
+    step_ns = round(1e9 / (100.0 if isinstance(load, OpenLoad) else 200.0) / 2)
+    delays: list[dict[int, int]] = []
+    for offsets, indices, same_hash in json.loads(in_child(code)):
+        assert same_hash and all(a <= b for a, b in pairwise(offsets)) and sorted(indices) == list(trace.indices)
+        delays.append({index: offset - planned[index] for offset, index in zip(offsets, indices, strict=True)})
+    first, second = delays
+    assert all({first[index], second[index]} == {0, step_ns} for index in planned)
+    assert 0.4 < sum(delay == 0 for delay in first.values()) / len(first) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("load", "takes_turns"), [(ClosedLoad(1, requests=30), True), (OpenLoad(100.0, connections=2), False)]
+)
+def test_a_duet_measures_each_arm_by_itself(tmp_path: Path, load: Load, takes_turns: bool) -> None:
+    scenario = tmp_path / "duet.py"
+    scenario.write_text(SCENARIO)
+    condition = Condition("a duet", load, duration_s=0.5, duet=True)
+    with (
+        little_server(at_once) as one, little_server(at_once) as other,
+        Guard() as guard, load_child(guard, tmp_path / "load", {}) as child,
+    ):  # fmt: skip
+        job = job_of(scenario, condition, "", one.url, 11)
+        job["arms"] = [{"variant": "one", "url": one.url}, {"variant": "other", "url": other.url}]
+        measured = child.run_all(job, 10.0, lambda at_ns: None, lambda message: None)
+        asked = [[request.path for request in server.load] for server in (one, other)]
+    assert list(measured) == ["one", "other"] and not any(arm.error for arm in measured.values())
+    assert Counter(asked[0]) == Counter(asked[1]) and len(asked[0]) > 10, "the same arrivals ask for the same"
+    rows = [np.load(arm.samples) for arm in measured.values()]
+    assert all(len(own) == len(asked[0]) for own in rows)
+    assert all(arm.observed["mine"] == len(own) for arm, own in zip(measured.values(), rows, strict=True)), "classes are an arm's own"
+    if takes_turns:
+        both = sorted((row[SENT], row[DONE]) for own in rows for row in own)
+        assert all(done <= sent for (_, done), (sent, _) in pairwise(both)), "never two at once"
