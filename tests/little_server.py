@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+PATIENCE_S = 30.0
 
 
 @dataclass
@@ -50,7 +53,6 @@ class LittleServer:
     answering: Answering
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
-    open: set[asyncio.StreamWriter] = field(default_factory=set)
     connections: int = 0
 
     @property
@@ -58,15 +60,16 @@ class LittleServer:
         """The load's own requests."""
         return [one for one in self.asked if not one.own]
 
-    def close_all(self) -> None:
-        """End every connection that is open; to be called from ``answering``."""
-        for writer in list(self.open):
-            writer.close()
+    def seen(self, at_least: int) -> int:
+        """How many requests of the load have come, once so many have: what nobody waits for may be read late."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.load) < at_least and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return len(self.load)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         connection, self.connections = self.connections, self.connections + 1
-        self.open.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode().rstrip("\r\n").split("\r\n")
@@ -86,7 +89,6 @@ class LittleServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.open.discard(writer)
             writer.close()
 
 
