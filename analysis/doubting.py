@@ -202,7 +202,12 @@ def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
 
 def _repeated(case: Case) -> Doubt | None:
     """Pairs that the lab spoiled and did again, with the reason of the last one."""
-    found = {(key, t.record.pair): t.record.extra[REPEATED] for key, own in case.facts.items() for t in own if REPEATED in t.record.extra}
+    found = {
+        (key, t.record.pair): t.record.extra[REPEATED]
+        for key, own in case.facts.items()
+        for t in own
+        if REPEATED in t.record.extra
+    }
     if not found:
         return None
     (key, pair), reasons = list(found.items())[-1]

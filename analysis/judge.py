@@ -210,7 +210,9 @@ def judge_gotcha(
     facts = collect(run, plan)
     every = [trial for trials in facts.values() for trial in trials]
     added = [trial for trial in getattr(run, "added", ()) if trial.gotcha == plan.slug]
-    case = Case(plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps), unmatched_patterns(plan, every), added)
+    case = Case(
+        plan, run.plan, environment, facts, _gates(plan, facts, ceiling_rps), unmatched_patterns(plan, every), added
+    )
     judged = [judge_claim(case, claim) for claim in plan.claims if case.judged_under(claim)]
     claims, weak = with_holm(plan.claims, judged)
     return GotchaVerdict(

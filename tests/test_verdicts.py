@@ -127,6 +127,10 @@ def test_more_pairs_would_settle_what_is_nearly_nothing() -> None:
     asked = Question(100.0, "about", 0.1, 0.0, "count")
     found = judge_estimate(asked, asked.estimate(values_with(0.1, 6.0)))
     assert found.verdict == "inconclusive" and found.more_pairs is not None and 1 <= found.more_pairs <= 5
+    nearer_an_end = judge_estimate(asked, asked.estimate(values_with(3.0, 6.0)))
+    assert (
+        nearer_an_end.more_pairs is not None and 8 <= nearer_an_end.more_pairs <= 14
+    )  # to tell 3 from 0 is nearer than from 5
 
 
 def test_an_inconclusive_verdict_says_how_many_more_pairs() -> None:

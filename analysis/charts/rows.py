@@ -98,7 +98,9 @@ def forest(chart: Chart, data: ChartData) -> Picture:
         for i, (claim, _) in enumerate(rows)
     )
     left = len(wanted) - len(rows)
-    notes = ["shaded: where the claim holds (prediction and tolerance); bars: 95 % interval over pairs, for exact claims from the least to the most"]
+    notes = [
+        "shaded: where the claim holds (prediction and tolerance); bars: 95 % interval over pairs, for exact claims from the least to the most"
+    ]
     if left:
         notes.append(f"{left} more in the table: not measured, never, or zero")
     return Picture(
