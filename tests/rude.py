@@ -64,6 +64,7 @@ class RudeServer:
         self._events: dict[str, threading.Event] = {}
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # no upload fits into it unread
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
@@ -284,6 +285,14 @@ class GeventDriver(Driver):
     def kill(self) -> None:
         """Kill the greenlet that waits for its answer, as the drive does at the end of a load."""
         self._ask("kill")
+
+    def is_watched(self) -> bool:
+        """Whether the hub still watches the idle connection."""
+        return bool(self._ask("is_watched"))
+
+    def look_lets_others_run(self) -> bool:
+        """Whether another greenlet ran during a look."""
+        return bool(self._ask("look_lets_others_run"))
 
     def stop(self) -> None:
         assert self._child.stdin is not None and self._child.stdout is not None

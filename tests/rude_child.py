@@ -45,6 +45,15 @@ class Child:
     def do(self, name: str) -> None:
         trick(self.connection, name)
 
+    def is_watched(self) -> bool:
+        return bool(self.connection._socket._read_event.active)
+
+    def look_lets_others_run(self) -> bool:
+        ran: list[int] = []
+        gevent.spawn(ran.append, 1)
+        self.connection._look(0)
+        return bool(ran)
+
     def until_readable(self) -> None:
         assert select.select([self.connection._socket], [], [], PATIENCE_S)[0]
 

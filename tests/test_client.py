@@ -15,6 +15,7 @@ from lab.errors import UsageError
 from lab.loadgen import client, framing
 from lab.loadgen.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
 from lab.loadgen.framing import MAX_HEADS, BadReply, ReplyParser, head_of
+from lab.loadgen.sockets import by_poll
 from lab.loadgen.wire import build_request, check_url, resolve
 
 GET = build_request("GET", "/", "localhost")
@@ -204,6 +205,11 @@ def test_a_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ReplyParser().feed(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
 
 
+@pytest.mark.parametrize("value, pid", [(b"77", 77), (b" 77 \t", 77), (b"-1", 0), (b"7x", 0), (b"", 0), (b"9" * 30, 0)])
+def test_a_pid_is_a_number_that_fits(value: bytes, pid: int) -> None:
+    assert framing.parse_head(b"HTTP/1.1 200 OK\r\nx-lab-pid:" + value).pid == pid
+
+
 def test_the_heads_that_are_remembered_are_bounded_and_right() -> None:
     framing._heads.clear()
     for n in range(3 * MAX_HEADS):
@@ -224,15 +230,22 @@ class Wire:
 
     def __init__(self, connection: Connection, pieces: Sequence[bytes | OSError]) -> None:
         self.sent: list[bytes] = []
+        self.full = 0  # so many times nothing can be sent
         self.read_ns: list[int] = []
         self._pieces: Iterator[bytes | OSError] = iter(pieces)
         inside: Any = connection
         inside._socket = self
-        inside._look = lambda timeout_ms: []
+        inside._look = self.look
         inside._send, inside._recv = self.send, self.recv
         inside._wait = inside._wait_both = lambda: None
 
+    def look(self, timeout_ms: int) -> list[int]:
+        return []
+
     def send(self, data: bytes) -> int:
+        if self.full:
+            self.full -= 1
+            raise BlockingIOError
         self.sent.append(bytes(data))
         return len(data)
 
@@ -318,7 +331,9 @@ def test_of_several_addresses_the_one_that_works_is_kept(monkeypatch: pytest.Mon
 class Mirror:
     """A socket that was given the very port that it connects to: the kernel connects it to itself."""
 
-    closed = False
+    def __init__(self) -> None:
+        self.closed = False
+        self.options: list[tuple[int, ...]] = []
 
     def connect(self, address: Any) -> None:
         self.address = address
@@ -328,7 +343,8 @@ class Mirror:
 
     def settimeout(self, timeout_s: float) -> None: ...
 
-    def setsockopt(self, *option: int) -> None: ...
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)
 
     def close(self) -> None:
         self.closed = True
@@ -339,6 +355,50 @@ def test_a_connection_to_itself_is_a_refusal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "socket", lambda *kind: mirror)
     assert connection.exchange(GET).outcome == REFUSED
     assert mirror.closed
+    assert mirror.options == [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    ]  # else small requests wait for acknowledgements
+
+
+def test_a_look_that_finds_nothing_after_all_keeps_the_connection() -> None:
+    connection = Connection("127.0.0.1", 1, 5.0)
+    seen = Wire(connection, [BlockingIOError(), SMALL])
+    connection._look = lambda timeout_ms: [1]
+    assert connection.exchange(GET).body == b"hi"
+    assert (seen.sent, connection.reconnects, connection.unsolicited) == ([GET], 0, 0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_full_send_buffer_is_waited_for(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Connection("127.0.0.1", 1, 5.0)
+    wires = [Wire(connection, [])] if again else []
+
+    def connect() -> None:
+        wires.append(Wire(connection, [BlockingIOError(), SMALL]))
+        wires[-1].full = 2
+
+    def reset(data: bytes) -> int:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(connection, "_connect", connect)
+    if again:
+        connection._send = reset  # type: ignore[assignment]
+    done = connection.exchange(GET)
+    assert (done.outcome, done.body, connection.resent) == (OK, b"hi", int(again))
+    assert wires[-1].sent == [GET]
+
+
+@pytest.mark.parametrize("late_ns, calls", [(-1, 1), (-(10**9), 1), (60 * 10**9, 0)])
+def test_a_deadline_that_has_passed_counts_though_there_is_more_to_read(late_ns: int, calls: int) -> None:
+    """An endless stream is always readable."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"more")
+        expired: list[int] = []
+        ends = by_poll(ours, lambda: time.monotonic_ns() + late_ns, lambda: expired.append(1))
+        ends.wait()
+        ends.wait_both()
+        assert len(expired) == 2 * calls
 
 
 # ---------------------------------------------------------------- what goes out

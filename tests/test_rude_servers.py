@@ -95,6 +95,7 @@ CASES = [
     # ---- line ends, NUL, sizes
     bad("line ends in LF alone", ok(b"Content-Length: 2").replace(b"\r\n", b"\n")),
     bad("one line ends in LF alone", ok(b"X: 1\nContent-Length: 3", b"Content-Length: 2")),
+    bad("a bare LF and a bare CR", ok(b"X: 1\n2\r3", b"Content-Length: 2")),
     bad("a bare CR in a value", ok(b"X: 1\r2", b"Content-Length: 2")),
     bad("a NUL in a value", ok(b"X: 1\x002", b"Content-Length: 2")),
     bad("an endless head", b"HTTP/1.1 200 OK\r\nX: " + b"a" * (MAX_HEAD_BYTES + 1), whole_only=True),
@@ -104,7 +105,9 @@ CASES = [
     Case("no reason", ok(b"Content-Length: 2", status=b"HTTP/1.1 200 ")),
     Case("no reason and no space", ok(b"Content-Length: 2", status=b"HTTP/1.1 200")),
     bad("four digits", ok(b"Content-Length: 2", status=b"HTTP/1.1 2000 OK")),
-    bad("a status below 100", ok(b"Content-Length: 2", status=b"HTTP/1.1 099 OK")),
+    bad("a status below 100", ok(b"X: 1", body=HI, status=b"HTTP/1.1 099 x")),  # no interim answer either
+    bad("a version with a letter", ok(b"Content-Length: 2", status=b"HTTP/1.x 200 OK")),
+    bad("two digits and nothing more", ok(b"X: 1", body=HI, status=b"HTTP/1.1 20")),
     bad("two digits", ok(b"Content-Length: 2", status=b"HTTP/1.1 20 OK")),
     bad("two spaces", ok(b"Content-Length: 2", status=b"HTTP/1.1  200 OK")),
     bad("HTTP/2 in words", ok(b"Content-Length: 2", status=b"HTTP/2 200 OK")),
@@ -491,6 +494,20 @@ def test_an_expiry_after_a_failure_touches_no_new_connection(driver: Driver) -> 
         assert driver.exchange(NEXT).body == b"other"
         assert driver.counters() == (0, 0, 0)
     assert (server.requests, server.connections) == ([GET, NEXT], 2)
+
+
+def test_waiting_on_the_hub_leaves_nothing_behind(gevent_driver: GeventDriver) -> None:
+    """A watcher that stays would wake the greenlet from whatever else it waits for later."""
+    with serving(gevent_driver, [Read(), HI]):
+        assert gevent_driver.exchange(GET).outcome == OK
+        assert not gevent_driver.is_watched()
+
+
+def test_the_look_does_not_leave_the_greenlet(gevent_driver: GeventDriver) -> None:
+    """With gevent's own poll others would run between the look and the first byte."""
+    with serving(gevent_driver, [Read(), HI]):
+        assert gevent_driver.exchange(GET).outcome == OK
+        assert not gevent_driver.look_lets_others_run()
 
 
 def test_the_late_answer_of_a_killed_request_never_meets_the_next(gevent_driver: GeventDriver) -> None:

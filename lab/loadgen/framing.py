@@ -75,8 +75,6 @@ def parse_head(block: bytes, to_head: bool = False) -> Head:
         raise BadReply(f"a bare line break or a NUL byte in the head {block[:60]!r}")
     first, _, rest = block.partition(b"\r\n")
     status = _status_of(first)
-    if rest[:1] in (b" ", b"\t"):
-        raise BadReply("white space between the status line and the first header")
     lengths: list[bytes] = []
     codings: list[bytes] = []
     options: list[bytes] = []
@@ -113,7 +111,7 @@ def _status_of(line: bytes) -> int:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Name (in small letters) and value of a header line.  A space before the colon is a fault: RFC 9112 section 5.1."""
+    """Name (in small letters) and value of a header line.  White space before the name or the colon is a fault (RFC 9112 2.2, 5.1)."""
     name, colon, value = line.partition(b":")
     if not colon or not name or name.translate(None, TCHARS):
         raise BadReply(f"header line {line[:60]!r}")
