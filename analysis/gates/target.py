@@ -1,5 +1,6 @@
 """G6-G9: the target, a bystander and the machine.  G6 and G7 look at a whole condition, G8 and G9 at the trials of one pair."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from scipy import stats
@@ -88,19 +89,25 @@ def server_bound(cell: Cell) -> Outcome:
     return next((one for one in found if one.passed is False), found[0])
 
 
+def _probe_times(trial: TrialFacts) -> list[float]:
+    """What the bystander saw, in order; what failed or never came took for ever.  An older record has only the answers."""
+    extra = trial.record.extra
+    every = extra["probe_client"]["times_s"] if "probe_client" in extra else extra.get("probe_client_s", ())
+    return sorted(math.inf if one is None else float(one) for one in every)
+
+
 def probe_client(cell: Cell) -> Outcome:
-    """G8.  Its times stand in ``record.extra["probe_client_s"]``; the order-statistic interval of its median must meet ours."""
-    seen = [t for t in cell.trials if t.record.extra.get("probe_client_s") and t.service.total and not t.overloaded]
+    """G8.  The order-statistic interval of the bystander's median must meet ours; less apart than two clients wake is not seen."""
+    seen = [(t, times) for t in cell.trials if t.service.total and not t.overloaded and (times := _probe_times(t))]
     if not seen:
         return skip("no probe client ran beside this load")
     worst, detail = 0.0, "the probe client saw the same median"
-    for trial in seen:
-        times = sorted(float(one) for one in trial.record.extra["probe_client_s"])
+    for trial, times in seen:
         low_rank = int(stats.binom.ppf((1 - limit("probe_client_level")) / 2, len(times), 0.5))
         low, high = times[max(low_rank - 1, 0)], times[min(len(times) - low_rank, len(times) - 1)]
         ours = trial.service.quantile_s(0.5)
-        off = max(low / ours, ours / high) - 1
-        if off > worst:
+        off, apart_s = max(low / ours, ours / high) - 1, max(low - ours, ours - high)
+        if off > worst and apart_s > limit("probe_client_floor_s"):
             said = f"our median {ours * 1e3:.2f} ms, the probe's {low * 1e3:.2f}-{high * 1e3:.2f} ms"
             worst, detail = off, f"{trial.name}: {said}"
     return Outcome(worst <= limit("probe_client_slack"), worst, limit("probe_client_slack"), detail)

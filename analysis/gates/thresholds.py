@@ -30,6 +30,7 @@ THRESHOLDS = {
     "thread_tokens": Threshold(40, "threads", "anyio's default limiter: anyio._backends._asyncio, CapacityLimiter(40)"),
     "probe_client_level": Threshold(0.99, "", "method.md G8: order-statistic interval of the probe client's quantile"),
     "probe_client_slack": Threshold(0.10, "", "method.md G8; PASTA: Poisson probes see time averages (Wolff 1982)"),
+    "probe_client_floor_s": Threshold(0.0005, "s", "a client that idles between requests wakes later: 0.72 against 0.86 to 1.87 ms were seen"),
     "steal_share": Threshold(0.05, "", "method.md G9: as foreign_cpu_share, a tenth of one of two cores"),
     "foreign_cpu_share": Threshold(0.10, "", "method.md G9: a tenth of a core taken by others is as large as the equivalence band"),
     "rows_off": Threshold(0.0, "rows", "method.md section 6: one row lost fails a gate"),
