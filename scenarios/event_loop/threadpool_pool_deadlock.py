@@ -51,7 +51,7 @@ SCENARIO = Scenario(
     probes=(Probe("/health", body={"status": "ok"}), Probe("/orders/7", body={"id": 7, "total_cents": 700}), Probe("/orders/2000", status=404)),
     claims=(
         Claim(
-            "stall", "harm", "threads + connections requests at once wait for the pool's timeout", "naive.latency_max_s", relation="at_least",
+            "stall", "harm", "threads + connections requests at once wait for the pool's timeout", "naive.makespan_s", relation="at_least",
             predict=lambda c: over(c, float(POOL_TIMEOUT_S)), tolerance=0.0,
             formula="pool_timeout", source="a cycle of waits ends only by a timeout; claims as-threadpool-pool-deadlock",
             headline="10 threads, 5 connections, 15 requests",
