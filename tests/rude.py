@@ -290,6 +290,10 @@ class GeventDriver(Driver):
         """Whether the hub still watches the idle connection."""
         return bool(self._ask("is_watched"))
 
+    def is_woken(self, side: str) -> bool:
+        """Whether a wait for both sides ends where only this one is ready."""
+        return bool(self._ask("is_woken", side=side))
+
     def look_lets_others_run(self) -> bool:
         """Whether another greenlet ran during a look."""
         return bool(self._ask("look_lets_others_run"))

@@ -9,11 +9,13 @@ import json  # noqa: E402
 import os  # noqa: E402
 import select  # noqa: E402
 import sys  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 
 from lab.loadgen.client import Connection  # noqa: E402
+from lab.loadgen.sockets import by_hub  # noqa: E402
 from tests.rude import PATIENCE_S, exchange_to, trick, until_broken  # noqa: E402
 
 
@@ -47,6 +49,23 @@ class Child:
 
     def is_watched(self) -> bool:
         return bool(self.connection._socket._read_event.active)
+
+    def is_woken(self, side: str) -> bool:
+        ours, theirs = gevent.socket.socketpair()
+        with ours, theirs:
+            ends = by_hub(ours)
+            if side == "read":
+                with suppress(BlockingIOError):
+                    while True:
+                        ends.send(bytes(65_536))
+            waiting = gevent.spawn(ends.wait_both)
+            gevent.sleep(0)
+            if side == "read":
+                theirs.send(b"an early answer")
+            waiting.join(PATIENCE_S)
+            woken = waiting.successful()
+            waiting.kill()
+        return woken
 
     def look_lets_others_run(self) -> bool:
         ran: list[int] = []

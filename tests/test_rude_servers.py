@@ -137,6 +137,8 @@ CASES = [
     bad("an empty length", ok(b"Content-Length:")),
     bad("half a list", ok(b"Content-Length: 2,")),
     bad("a length beyond 64 bits", ok(b"Content-Length: 99999999999999999999")),
+    bad("a length that is right in its last digits", ok(b"Content-Length: 10000000000000000000002")),
+    Case("5,000 leading zeros", ok(b"Content-Length: " + b"0" * 5_000 + b"2"), whole_only=True),
     bad("a length of 5,000 digits", ok(b"Content-Length: " + b"9" * 5_000), whole_only=True),
     bad("a body larger than memory", ok(b"Content-Length: 999999999999")),
     # ---- Transfer-Encoding (RFC 9112 sections 6.1 and 7)
@@ -501,6 +503,11 @@ def test_waiting_on_the_hub_leaves_nothing_behind(gevent_driver: GeventDriver) -
     with serving(gevent_driver, [Read(), HI]):
         assert gevent_driver.exchange(GET).outcome == OK
         assert not gevent_driver.is_watched()
+
+
+@pytest.mark.parametrize("side", ["read", "write"])
+def test_a_client_that_sends_is_woken_from_both_sides(gevent_driver: GeventDriver, side: str) -> None:
+    assert gevent_driver.is_woken(side)
 
 
 def test_the_look_does_not_leave_the_greenlet(gevent_driver: GeventDriver) -> None:
