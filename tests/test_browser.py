@@ -54,14 +54,14 @@ def compared(slug: str, title: str) -> Comparison:
     """A comparison with a word, a configuration that failed with hostile words, and one server."""
     harm = [of_ratios([value, value * 1.01, value * 0.99]) for value in (9.0, 2.5)]
     cells = (
-        Cell("uvicorn", 1, "1", 10.0, 90.0, harm[0]), Cell("uvicorn", 4, "4", 36.0, 90.0, harm[1]),
-        Cell("granian", 1, "g1", None, None, None, f"{HOSTILE} is not installed"), Cell("granian", 4, "g4", None, None, None, HOSTILE),
+        Cell("uvicorn", 1, "", "1", 10.0, 90.0, harm[0]), Cell("uvicorn", 4, "", "4", 36.0, 90.0, harm[1]),
+        Cell("granian", 1, "", "g1", None, None, None, f"{HOSTILE} is not installed"), Cell("granian", 4, "", "g4", None, None, None, HOSTILE),
     )  # fmt: skip
     answers = (
-        Answer("uvicorn", "postpones", 1, 4, of_ratios([0.27, 0.28, 0.29])),
-        Answer("granian", "unclear", 1, 4, None),
+        Answer("workers", "uvicorn", cells[0], cells[1], "smaller", of_ratios([0.27, 0.28, 0.29])),
+        Answer("workers", "granian", cells[2], cells[3], "not told", None, HOSTILE),
     )
-    return Comparison(slug, title, "throughput_rps", "requests/s", cells, answers)
+    return Comparison(slug, title, "throughput_rps", "requests/s", True, cells, answers)
 
 
 @pytest.fixture(scope="module")

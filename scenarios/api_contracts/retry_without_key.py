@@ -88,8 +88,8 @@ SCENARIO = Scenario(
         ),
         Condition("10 retries at once", Burst(RETRIES), user="Impatient", params={"intended": 1}, quick_pairs=1),
         Condition(
-            "10 retries at once, 4 workers", Burst(RETRIES, spread=True), user="Impatient", server=Server(workers=4), params={"intended": 1}, quick_pairs=1,
-            variants=WITHOUT_RESERVATION,
+            "10 retries at once, 4 workers", Burst(RETRIES, spread=True), user="Impatient", server=Server(workers=4), params={"intended": 1},
+            quick_pairs=1, variants=WITHOUT_RESERVATION,
         ),
         Condition("replay and another payload", Journey(1), user="Checker", params={"intended": 1}, quick_pairs=1, variants=("tempting", "correct")),
         Condition(

@@ -26,7 +26,8 @@ def buyers(
 ) -> Condition:
     """Twenty buyers at one instant."""
     return Condition(
-        label, Burst(BUYERS, spread=workers > 1), server=Server(workers=workers), proxy=Proxy("postgres", "delay:40") if forced else None, forced=forced,
+        label, Burst(BUYERS, spread=workers > 1), server=Server(workers=workers), forced=forced,
+        proxy=Proxy("postgres", "delay:40") if forced else None,
         params={"buyers": BUYERS, "workers": workers, "together": True}, quick_pairs=quick_pairs, variants=variants,
     )  # fmt: skip
 

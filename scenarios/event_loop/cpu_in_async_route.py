@@ -62,7 +62,8 @@ def crowd(
     """So many users who log in, and one who checks the health; the connections are spread evenly over several workers."""
     return Condition(
         label, ClosedLoad(users + 1, spread=workers > 1), duration_s=2.0 if users else 1.2, warmup_s=0.4, server=Server(workers=workers),
-        user="Crowd", params={"users": users, "workers": workers}, control=control, quick=quick, variants=variants, quick_pairs=quick_pairs, duet=not users,
+        user="Crowd", params={"users": users, "workers": workers}, control=control, quick=quick, variants=variants, quick_pairs=quick_pairs,
+        duet=not users,
     )  # fmt: skip
 
 
