@@ -205,7 +205,10 @@ def test_a_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ReplyParser().feed(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
 
 
-@pytest.mark.parametrize("value, pid", [(b"77", 77), (b" 77 \t", 77), (b"-1", 0), (b"7x", 0), (b"", 0), (b"9" * 30, 0)])
+@pytest.mark.parametrize(
+    "value, pid",
+    [(b"77", 77), (b" 77 \t", 77), (b"-1", 0), (b"7x", 0), (b"", 0), (b"9" * 18, 10**18 - 1), (b"9" * 30, 0)],
+)
 def test_a_pid_is_a_number_that_fits(value: bytes, pid: int) -> None:
     assert framing.parse_head(b"HTTP/1.1 200 OK\r\nx-lab-pid:" + value).pid == pid
 

@@ -152,6 +152,8 @@ CASES = [
     Case("chunked in capitals", ok(b"Transfer-Encoding: CHUNKED", body=b"2\r\nhi\r\n0\r\n\r\n")),
     Case("chunked with empty members", ok(b"Transfer-Encoding: , chunked,", body=b"2\r\nhi\r\n0\r\n\r\n")),
     Case("trailers", CHUNKED + b"Trailer: X\r\n\r\n2\r\nhi\r\n0\r\nX: 1\r\nContent-Length: 99\r\n\r\n"),
+    Case("a folded trailer", CHUNKED + b"\r\n2\r\nhi\r\n0\r\nX: 1,\r\n 2\r\n\r\n"),
+    bad("white space before the first trailer", CHUNKED + b"\r\n2\r\nhi\r\n0\r\n X: 1\r\n\r\n"),
     bad("a trailer that is no header", CHUNKED + b"\r\n2\r\nhi\r\n0\r\nnothing\r\n\r\n"),
     bad("trailers too large", CHUNKED + b"\r\n2\r\nhi\r\n0\r\n" + b"X: 12345678\r\n" * 7_000 + b"\r\n", whole_only=True),
     bad("a length beside chunks", CHUNKED + b"Content-Length: 2\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
@@ -172,6 +174,9 @@ CASES = [
     bad("no line end after a chunk", CHUNKED + b"\r\n2\r\nhi0\r\n\r\n"),
     bad("chunk lines in LF alone", CHUNKED + b"\r\n2\nhi\n0\n\n"),
     bad("a bare LF in a chunk extension", CHUNKED + b"\r\n2;a\nb\r\nhi\r\n0\r\n\r\n"),
+    bad("a bare CR in a chunk extension", CHUNKED + b"\r\n2;a\rb\r\nhi\r\n0\r\n\r\n"),
+    bad("a NUL in a chunk extension", CHUNKED + b"\r\n2;a\0b\r\nhi\r\n0\r\n\r\n"),
+    bad("two other bytes after a chunk", CHUNKED + b"\r\n2\r\nhiXX0\r\n\r\n"),
     bad("a chunk line too long", CHUNKED + b"\r\n2;" + b"a" * MAX_CHUNK_LINE_BYTES + b"\r\nhi\r\n0\r\n\r\n", whole_only=True),
     # ---- Connection (RFC 9112 section 9.3)
     Case("close", ok(b"Connection: close", b"Content-Length: 2"), kept=False),
