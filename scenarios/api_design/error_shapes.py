@@ -82,6 +82,7 @@ class TypedClient(LabUser):
         for name in ("failures", "unreadable", "undocumented"):
             self.count(name, 0)
         for operation, method, path, options in KINDS[str(self.params["kinds"])]:
+            self.reconnect()  # uvicorn 0.54 closes the connection after an unhandled exception without saying so in the answer
             reply = self.request(method, path, name="failure", **options)
             self.count("failures", 400 <= reply.status < 600)
             self.count("unreadable", detail_type(reply) != "str")
