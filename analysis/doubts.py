@@ -19,8 +19,8 @@ DOUBTS: Mapping[str, str] = MappingProxyType({
     "unanswered": "A percentile above the answered share is unknown; lengthen the drain, or offer less.",
     "errors": "Look at status_count and the server's log before you compare latencies: they are of the successes only.",
     "wrong_loop": "Install uvloop, or say --loop asyncio: without it TCP_NODELAY may be missing and each answer wait 40 ms.",
-    "idle_worker": "Use more users, or reconnect=True: a keep-alive connection stays with one worker.",
-    "uneven_workers": "Compare the sum over the workers, not one of them; reconnect=True spreads the load.",
+    "idle_worker": "Use more users, or spread=True on the load: a keep-alive connection stays with one worker.",
+    "uneven_workers": "Compare the sum over the workers, not one of them; spread=True on the load deals its connections evenly.",
     "reconnects": "The server closed connections (uvicorn does after 5 s idle); lower the think time or raise its keep-alive.",
     "not_steady": "Lengthen the warm-up: latency was still moving when the measurement began.",
     "generator_gap": "The generator itself took a share of each round; read the closed-loop rate as a lower bound.",
@@ -29,7 +29,7 @@ DOUBTS: Mapping[str, str] = MappingProxyType({
     "traces_differ": "The arms of a pair did not see the same arrivals; the pairing is weaker than it looks.",
     "mixed_versions": "Trials of one condition ran on different versions; run again.",
     "robust_disagrees": "One trial pulls the mean; look at the per-pair values, then take more pairs.",
-    "many_claims": "Over all claims of this report the finding is not significant (Holm); take more pairs.",
+    "many_claims": "Over all claims of this gotcha the finding is not significant (Holm); take more pairs.",
     "analysis_crash": "A defect of the lab: report it with the run's folder.",
 })  # fmt: skip
 """Every doubt there is, with its advice."""

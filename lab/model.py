@@ -92,7 +92,7 @@ class Condition:
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
     the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
-    pair at once, the requests dealt to them in random order within the same seconds (method.md, duets): for what a fix costs when idle.
+    pair at once, the requests dealt to them in random order within the same seconds (docs/verdicts.md): for what a fix costs when idle.
     """
 
     label: str
@@ -121,6 +121,11 @@ class Condition:
     trace: str = ""
     cores: int = 1
     duet: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a duet of what happens at one instant or to the services, which no arm has for itself."""
+        if self.duet and (isinstance(self.load, Burst) or self.events or self.celery):
+            raise ValueError(f"{self.label}: a duet has no burst, no events and no Celery; run the arms one after another")
 
     @property
     def workers(self) -> int:

@@ -52,17 +52,22 @@ class RealExecutor:
         live: Callable[[Live], None],
     ) -> TrialRecord:
         """See ``lab.runner.Executor``.  Raises LabError where the trial failed: a ServiceError where a service had died in it."""
+        with self._attended(gotcha):
+            return self._perform(trial, gotcha, condition, folder, live)
+
+    @contextmanager
+    def _attended(self, gotcha: GotchaPlan) -> Iterator[None]:
+        """The services are up when the block begins, and what goes wrong in it while one of them is away is not the target's doing."""
         if self._services.revive():
             self._templates.clear()
         try:
-            record = self._perform(trial, gotcha, condition, folder, live)
+            yield
         except (StoreError, UsageError, NotHereError):
             raise
         except Exception as error:
             self._blame_services(gotcha, error)
             raise
         self._blame_services(gotcha, None)
-        return record
 
     def _blame_services(self, gotcha: GotchaPlan, error: Exception | None) -> None:
         """What went wrong while a service was away is not the target's doing.  Raises ServiceError."""
@@ -93,32 +98,22 @@ class RealExecutor:
         live: Callable[[Live], None],
     ) -> list[TrialRecord]:  # fmt: skip
         """All arms of a pair at once: see ``lab.runner.Executor``.  Raises LabError where it failed; no arm has a result then."""
-        if self._services.revive():
-            self._templates.clear()
         cores = divide(usable(), condition.cores_needed, 1, siblings(usable()))
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(on(cores.generator))
-                self._place_services(cores)
-                arms = [
-                    self._stage(stack, trial, gotcha, condition, folder, cores, lane)
-                    for lane, (trial, folder) in enumerate(zip(trials, folders, strict=True))
-                ]
-                # No addresses for the load: the arms have databases of their own, and a user class could mean only one of them.
-                child = stack.enter_context(load_child(self._services.guard, arms[0].work / "load", {}, 1))
-                for arm in arms:
-                    self._serve(stack, arm, gotcha)
-                job = job_of(scenario_file(gotcha.slug), condition, "", arms[0].server.url, trials[0].seed)
-                job["arms"] = [{"variant": arm.trial.variant, "url": arm.server.url} for arm in arms]
-                measured = self._load(gotcha, arms, child, condition, job, live)
-                records = [self._finish(arm, gotcha, measured[arm.trial.variant]) for arm in arms]
-        except (StoreError, UsageError, NotHereError):
-            raise
-        except Exception as error:
-            self._blame_services(gotcha, error)
-            raise
-        self._blame_services(gotcha, None)
-        return records
+        with self._attended(gotcha), ExitStack() as stack:
+            stack.enter_context(on(cores.generator))
+            self._place_services(cores)
+            arms = [
+                self._stage(stack, trial, gotcha, condition, folder, cores, lane)
+                for lane, (trial, folder) in enumerate(zip(trials, folders, strict=True))
+            ]
+            # No addresses for the load: the arms have databases of their own, and a user class could mean only one of them.
+            child = stack.enter_context(load_child(self._services.guard, arms[0].work / "load", {}, 1))
+            for arm in arms:
+                self._serve(stack, arm, gotcha)
+            job = job_of(scenario_file(gotcha.slug), condition, "", arms[0].server.url, trials[0].seed)
+            job["arms"] = [{"variant": arm.trial.variant, "url": arm.stage.url(arm.server)} for arm in arms]
+            measured = self._load(gotcha, arms, child, condition, job, live)
+            return [self._finish(arm, gotcha, measured[arm.trial.variant]) for arm in arms]
 
     def _stage(
         self, stack: ExitStack, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, cores: Cores,

@@ -6,13 +6,14 @@ import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lab.load import job_of, load_child
 from lab.loadgen.schedule import trace_of
-from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
+from lab.model import SAMPLE_COLUMNS, Burst, CeleryWorker, ClosedLoad, Condition, Event, Load, OpenLoad, Stage, StagedLoad
 from lab.processes import Guard
 from tests.little_server import at_once, little_server
 
@@ -122,3 +123,13 @@ def test_a_duet_measures_each_arm_by_itself(tmp_path: Path, load: Load, takes_tu
     if takes_turns:
         both = sorted((row[SENT], row[DONE]) for own in rows for row in own)
         assert all(done <= sent for (_, done), (sent, _) in pairwise(both)), "never two at once"
+
+
+@pytest.mark.parametrize(
+    "asked", [{"load": Burst(5)}, {"events": (Event(0.1, "kill", "server"),)}, {"celery": CeleryWorker()}]
+)
+def test_what_no_arm_has_for_itself_is_no_duet(asked: dict[str, Any]) -> None:
+    words: dict[str, Any] = {"label": "together", "load": ClosedLoad(1), **asked}
+    Condition(**words)
+    with pytest.raises(ValueError, match="together: a duet has no burst"):
+        Condition(**words, duet=True)

@@ -2,7 +2,7 @@
 
 N users sign up, all are answered, and the mail provider takes T for each welcome.  Then somebody dies before T has passed.  SIGTERM saves what the
 server waits for, up to its graceful window.  A failed job that is tried once is lost like one that was killed.  A job that is a row of the
-user's own transaction is lost never: its row is there until it is done.
+user's own transaction is never lost: its row is there until it is done.
 """
 
 import os

@@ -21,7 +21,7 @@ CORES = os.cpu_count() or 1
 PHASE_S = 0.6
 GAP_S = 0.25  # who was in the queue is done by then
 ROUNDS = 3
-ALONE, TOGETHER = 1, 4  # users who log in at once, by turns
+ALONE, TOGETHER = 1, 4  # users who log in at once; the two take turns
 
 
 class Crowd(LabUser):
