@@ -181,7 +181,9 @@ def reduce_trial(
     rows, counted, lost = rows_of(trial), handled(trial), len(unfinished(trial))
     start, end = window_ns(trial, condition)
     if len(outcome) == 0 or end <= start:
-        return TrialFacts(record, trial.name, values, requests=len(outcome), rows=rows, handled=counted, lost_workers=lost)
+        return TrialFacts(
+            record, trial.name, values, requests=len(outcome), rows=rows, handled=counted, lost_workers=lost
+        )
     inside = in_window(trial, condition)
     dispatched, sent = trial.column("dispatched_ns"), trial.column("sent_ns")
     pids = trial.column("pid")

@@ -61,7 +61,9 @@ def document(verdicts: RunVerdicts) -> dict[str, Any]:
         }
         for one in verdicts.gotchas
     ]  # fmt: skip
-    found: dict[str, Any] = _strict({"format_version": 1, "run": verdicts.run, "partial": verdicts.partial, "gotchas": gotchas})
+    found: dict[str, Any] = _strict(
+        {"format_version": 1, "run": verdicts.run, "partial": verdicts.partial, "gotchas": gotchas}
+    )
     return found
 
 

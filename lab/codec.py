@@ -47,4 +47,6 @@ def _parsed(text: bytes | str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise StoreError(f"{where}: no JSON: {error}", "The file is damaged; delete its folder and run again.") from None
+        raise StoreError(
+            f"{where}: no JSON: {error}", "The file is damaged; delete its folder and run again."
+        ) from None

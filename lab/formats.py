@@ -69,7 +69,10 @@ def updated(kind: str, document: Any, where: str) -> Any:
         return document  # what reads it says what is wrong
     written = document.get("format_version")
     if not isinstance(written, int) or isinstance(written, bool) or written < 1:
-        raise StoreError(f"{where}: no {kind} of this lab: format_version is {written!r}", "The file is damaged, or another program's.")
+        raise StoreError(
+            f"{where}: no {kind} of this lab: format_version is {written!r}",
+            "The file is damaged, or another program's.",
+        )
     newest = len(steps) + 1
     if written > newest:
         raise StoreError(

@@ -125,7 +125,9 @@ class Condition:
     def __post_init__(self) -> None:
         """Raises ValueError for a duet of what happens at one instant or to the services, which no arm has for itself."""
         if self.duet and (isinstance(self.load, Burst) or self.events or self.celery):
-            raise ValueError(f"{self.label}: a duet has no burst, no events and no Celery; run the arms one after another")
+            raise ValueError(
+                f"{self.label}: a duet has no burst, no events and no Celery; run the arms one after another"
+            )
 
     @property
     def workers(self) -> int:

@@ -147,7 +147,9 @@ def _perform_pair(
     reasons: list[str] = []
     while True:
         records = []
-        folders = [run.trial(t.gotcha, t.condition, t.pair, t.variant) for t in arms]  # anew: a folder remembers its record
+        folders = [
+            run.trial(t.gotcha, t.condition, t.pair, t.variant) for t in arms
+        ]  # anew: a folder remembers its record
         for together in [pair] if condition.duet else [[one] for one in pair]:
             index, wanted = together[0][0], [trial for _, trial in together]
             own = [folder for folder, trial in zip(folders, arms, strict=True) if trial in wanted]

@@ -82,7 +82,9 @@ def _needs(plan: RunPlan) -> set[str]:
 def _environment(services: Services) -> Environment:
     """The environment with the generator's ceiling (gate G6): measured here, so that judging again needs nothing but the run."""
     found, ceiling = capture(services.versions), quick_ceiling(services.guard)
-    return found if ceiling is None else replace(found, limits={**found.limits, "generator_ceiling_rps": f"{ceiling:.0f}"})
+    return (
+        found if ceiling is None else replace(found, limits={**found.limits, "generator_ceiling_rps": f"{ceiling:.0f}"})
+    )
 
 
 def look_again(
@@ -112,7 +114,8 @@ def measure(
     gotchas = request.catalog.plans(request.slugs, request.servers)
     if request.grid:
         gotchas = tuple(
-            as_grid(base, spread, request.packages) for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
+            as_grid(base, spread, request.packages)
+            for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
         )
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
     folder = new_run(request.results, label)

@@ -6,11 +6,11 @@ The Locust child imports while the database is copied and the server starts.  Wh
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from lab.arm import Arm, keep_logs, make_folder, portable, save_samples
 from lab.cores import Cores, divide, on, place, siblings, usable
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, NotHereError, ServerError, ServiceError, StoreError, UsageError
@@ -23,13 +23,12 @@ from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import Bystander, beside, bystander_of
 from lab.probes import run_probe
 from lab.reading import COUNTED, Reader, asks_for
-from lab.record import ProcessUse, TrialRecord
-from lab.redact import redacted_bytes
+from lab.record import TrialRecord
 from lab.runner import Live
-from lab.servers import RunningServer, http_parser, read_and_remove_rows, serving, wait_for_quiet, wait_for_rows
+from lab.servers import http_parser, read_and_remove_rows, serving, wait_for_quiet, wait_for_rows
 from lab.services.supervisor import Services
-from lab.stage import Stage, staged
-from lab.store import ROOT, TrialFolder, write_bytes, write_samples, write_server_rows
+from lab.stage import staged
+from lab.store import ROOT, TrialFolder, write_server_rows
 
 SETTLE_S = 0.6
 
@@ -118,10 +117,10 @@ class RealExecutor:
     def _stage(
         self, stack: ExitStack, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, cores: Cores,
         lane: int | None = None,
-    ) -> "Arm":  # fmt: skip
+    ) -> Arm:  # fmt: skip
         """What stands around the target of one arm, its database a fresh copy.  ``lane``: the arm's number in a duet."""
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        _make(folder.path)
+        make_folder(folder.path)
         work = stack.enter_context(self._services.guard.folder("trial-"))
         stack.callback(keep_logs, work, folder.path)
         # Locust needs the services' addresses too: a scenario may look at the truth in the database.
@@ -130,7 +129,7 @@ class RealExecutor:
             stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work, cores, lane))
         return Arm(trial, folder, work, stage, Reader(self._services, gotcha, database, lane), started_at)
 
-    def _serve(self, stack: ExitStack, arm: "Arm", gotcha: GotchaPlan) -> None:
+    def _serve(self, stack: ExitStack, arm: Arm, gotcha: GotchaPlan) -> None:
         """Start the arm's server and ask the first probes."""
         stage = arm.stage
         with on(stage.cores.target):
@@ -141,13 +140,15 @@ class RealExecutor:
                 )
             )  # fmt: skip
         stage.attach(arm.server)
-        arm.reader.reads.probes += [run_probe(arm.server.url, probe, "before") for probe in gotcha.probes if probe.before]
+        arm.reader.reads.probes += [
+            run_probe(arm.server.url, probe, "before") for probe in gotcha.probes if probe.before
+        ]
         wait_for_quiet(SETTLE_S, arm.server)
 
-    def _finish(self, arm: "Arm", gotcha: GotchaPlan, measured: Measured) -> TrialRecord:
+    def _finish(self, arm: Arm, gotcha: GotchaPlan, measured: Measured) -> TrialRecord:
         """What is read after the load; the server is stopped, everything is kept."""
         server, reader, folder = arm.server, arm.reader, arm.folder
-        _save_samples(measured.samples, folder.path / "samples.parquet")
+        save_samples(measured.samples, folder.path / "samples.parquet")
         if measured.error:
             raise LoadError(f"the user class broke: {measured.error}", f"Mend scenarios/{gotcha.slug}.py.")
         arm.stage.require_events(reader.reads.events)
@@ -185,16 +186,14 @@ class RealExecutor:
         finally:
             postgres.drop(database)
 
-    def _roots(self, gotcha: GotchaPlan, arms: "Sequence[Arm]", child: LoadChild) -> dict[str, Callable[[], list[int]]]:
+    def _roots(self, gotcha: GotchaPlan, arms: Sequence[Arm], child: LoadChild) -> dict[str, Callable[[], list[int]]]:
         """The process trees to watch: of the services only those that the gotcha uses, and only where they are ours.
 
         A service of the user's has no processes here, and then no CPU time: that is refused, not 0.  In a duet the services work for all
         arms, so there only the servers are watched.
         """
         services = self._services
-        roots: dict[str, Callable[[], list[int]]] = {
-            arm.server_tree: lambda arm=arm: [arm.stage.server_pid(arm.server)] for arm in arms  # type: ignore[misc]
-        }
+        roots: dict[str, Callable[[], list[int]]] = {arm.server_tree: partial(_server_of, arm) for arm in arms}
         roots["generator"] = lambda: child.pids
         if len(arms) > 1:
             return roots
@@ -208,7 +207,7 @@ class RealExecutor:
         return roots
 
     def _load(
-        self, gotcha: GotchaPlan, arms: "Sequence[Arm]", child: LoadChild, condition: Condition, job: Mapping[str, Any],
+        self, gotcha: GotchaPlan, arms: Sequence[Arm], child: LoadChild, condition: Condition, job: Mapping[str, Any],
         live: Callable[[Live], None],
     ) -> dict[str, Measured]:  # fmt: skip
         """Carry the load, of all arms in a duet, and read what was counted meanwhile."""
@@ -261,14 +260,14 @@ class RealExecutor:
                 raise ServerError(f"the services could not be watched: {problem}", "See postgres.log of the run.")
         return measured
 
-    def _record(self, arm: "Arm", measured: Measured, pids: tuple[int, ...]) -> TrialRecord:
+    def _record(self, arm: Arm, measured: Measured, pids: tuple[int, ...]) -> TrialRecord:
         trial, stage, server, reads = arm.trial, arm.stage, arm.server, arm.reader.reads
         condition, cores = stage.condition, stage.cores
         affinity = {"generator": cores.generator, "target": cores.target} if cores.target else {}
         return TrialRecord(
             trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, status="ok", started_at=arm.started_at,
             load_started_ns=measured.started_ns, load_ended_ns=measured.ended_ns, request_names=measured.request_names,
-            command=_portable(server.command), server_pids=pids, loop=condition.server.loop, http=http_parser(condition.server),
+            command=portable(server.command), server_pids=pids, loop=condition.server.loop, http=http_parser(condition.server),
             observed=measured.observed, final_reads=reads.final, probes=tuple(reads.probes), statements=reads.statements,
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
@@ -278,59 +277,5 @@ class RealExecutor:
         )  # fmt: skip
 
 
-@dataclass
-class Arm:
-    """One trial while it is performed.  ``server`` is there from ``_serve`` on."""
-
-    trial: TrialPlan
-    folder: TrialFolder
-    work: Path
-    stage: Stage
-    reader: Reader
-    started_at: str
-    server: RunningServer = field(init=False)
-
-    @property
-    def server_tree(self) -> str:
-        """What the server's processes are called among the trees that are watched: in a duet there are several."""
-        return f"server {self.trial.variant}" if self.reader.in_duet else "server"
-
-    def part_of(
-        self, processes: Mapping[str, ProcessUse], series: Sequence[tuple[int, ...]]
-    ) -> tuple[dict[str, ProcessUse], list[tuple[int, ...]]]:
-        """What concerns this arm: its server, and what all have in common."""
-        mine = [name for name in processes if name == self.server_tree or not name.startswith("server ")]
-        columns = [1 + list(processes).index(name) for name in mine]
-        kept = {"server" if name == self.server_tree else name: processes[name] for name in mine}
-        return kept, [(row[0], *(row[column] for column in columns)) for row in series]
-
-
-def _portable(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The command without this machine's paths, as a reader would type it."""
-    return ("python", *command[1:])
-
-
-def _save_samples(source: Path, path: Path) -> None:
-    import numpy as np
-
-    if source.exists():
-        write_samples(path, np.load(source))
-
-
-def _make(folder: Path) -> None:
-    """The trial's folder in the results.  Raises StoreError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be made: {error.strerror}", "Check the results folder.") from error
-
-
-def keep_logs(work: Path, folder: Path) -> list[str]:
-    """Copy the trial's logs beside its results, without passwords; returns what could not be kept.  A log is not worth a trial."""
-    lost = []
-    for log in sorted([*work.glob("*.log"), *work.glob("load/*.log")]):
-        try:
-            write_bytes(folder / log.name, redacted_bytes(log.read_bytes()))
-        except (OSError, StoreError) as error:
-            lost.append(f"{log.name} was not kept: {error}")
-    return lost
+def _server_of(arm: Arm) -> list[int]:
+    return [arm.stage.server_pid(arm.server)]

@@ -72,7 +72,17 @@ class FakeExecutor:
         write_samples(folder.path / "samples.parquet", matrix)
         flown_s = float((done - np.maximum(sent, START_NS)).sum()) / 1e9
         generator = GeneratorSeen(
-            count, count, 0, (0.1,), 0.0005, 0.002, "", rows=count, never_sent=0, in_flight_s=flown_s, jitter_samples=180
+            count,
+            count,
+            0,
+            (0.1,),
+            0.0005,
+            0.002,
+            "",
+            rows=count,
+            never_sent=0,
+            in_flight_s=flown_s,
+            jitter_samples=180,
         )
         return TrialRecord(
             trial.gotcha, trial.condition, trial.pair, trial.variant, trial.seed, "ok", load_started_ns=START_NS,

@@ -13,13 +13,24 @@ import pytest
 
 from lab.load import job_of, load_child
 from lab.loadgen.schedule import trace_of
-from lab.model import SAMPLE_COLUMNS, Burst, CeleryWorker, ClosedLoad, Condition, Event, Load, OpenLoad, Stage, StagedLoad
+from lab.model import (
+    SAMPLE_COLUMNS,
+    Burst,
+    CeleryWorker,
+    ClosedLoad,
+    Condition,
+    Event,
+    Load,
+    OpenLoad,
+    Stage,
+    StagedLoad,
+)
 from lab.processes import Guard
 from tests.little_server import at_once, little_server
 
 ROOT = Path(__file__).resolve().parent.parent
 SENT, PLANNED, DONE = (SAMPLE_COLUMNS.index(name) for name in ("sent_ns", "planned_ns", "done_ns"))
-SCENARIO = '''
+SCENARIO = """
 from locust import task
 from lab.loadgen.users import LabUser
 
@@ -33,7 +44,7 @@ class Visitor(LabUser):
     def visit(self):
         self.count("mine", self.token == self.variant)
         self.get(f"/{self.rng.randrange(1000)}", name="page")
-'''
+"""
 
 
 def in_child(code: str) -> str:
@@ -119,7 +130,9 @@ def test_a_duet_measures_each_arm_by_itself(tmp_path: Path, load: Load, takes_tu
     assert Counter(asked[0]) == Counter(asked[1]) and len(asked[0]) > 10, "the same arrivals ask for the same"
     rows = [np.load(arm.samples) for arm in measured.values()]
     assert all(len(own) == len(asked[0]) for own in rows)
-    assert all(arm.observed["mine"] == len(own) for arm, own in zip(measured.values(), rows, strict=True)), "classes are an arm's own"
+    assert all(arm.observed["mine"] == len(own) for arm, own in zip(measured.values(), rows, strict=True)), (
+        "classes are an arm's own"
+    )
     if takes_turns:
         both = sorted((row[SENT], row[DONE]) for own in rows for row in own)
         assert all(done <= sent for (_, done), (sent, _) in pairwise(both)), "never two at once"

@@ -117,9 +117,7 @@ class Bench:
             wait_until(lambda: is_listening(port), 10, child, "the server to listen")
         return f"http://127.0.0.1:{port}"
 
-    def load(
-        self, url: str, load: Load, duration_s: float, user: str = "Reader", **params: float
-    ) -> Trial:
+    def load(self, url: str, load: Load, duration_s: float, user: str = "Reader", **params: float) -> Trial:
         """The trial of one load, as the lab would store it."""
         self.count += 1
         condition = Condition("one", load, duration_s, user=user, params=params, drain_s=0.5)

@@ -19,7 +19,9 @@ import pytest
 import yaml
 from redis import Redis as Client
 
+from lab import arm as arm_module
 from lab import trial as trial_module
+from lab.arm import keep_logs
 from lab.catalog import Catalog, _fingerprint
 from lab.errors import LabError, ServerError, ServiceError, StoreError
 from lab.model import (
@@ -45,7 +47,7 @@ from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import wheel_binaries
 from lab.services.supervisor import Services
 from lab.store import RunFolder, TrialFolder
-from lab.trial import RealExecutor, keep_logs
+from lab.trial import RealExecutor
 from tests.fakes import gotcha_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -442,7 +444,7 @@ def test_a_disk_that_takes_no_log_keeps_the_trial_and_says_so(tmp_path: Path, mo
     def full(path: Path, data: bytes) -> None:
         raise StoreError(f"no space left on the device while writing {path.name}")
 
-    monkeypatch.setattr(trial_module, "write_bytes", full)
+    monkeypatch.setattr(arm_module, "write_bytes", full)
     with Services((), log_folder=tmp_path / "logs") as services:
         (record,) = perform(run_plan(small_plan("full", ten_requests())), tmp_path / "run", services)
     assert record.status == "ok"
@@ -453,7 +455,7 @@ def test_results_that_cannot_be_written_end_the_run(tmp_path: Path, monkeypatch:
     def full(path: Path, matrix: object) -> None:
         raise StoreError("no space left on the device")
 
-    monkeypatch.setattr(trial_module, "write_samples", full)
+    monkeypatch.setattr(arm_module, "write_samples", full)
     with Services((), log_folder=tmp_path / "logs") as services, pytest.raises(StoreError, match="no space"):
         perform(run_plan(small_plan("full", ten_requests()), pairs=2), tmp_path / "run", services)
 

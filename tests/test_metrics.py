@@ -157,7 +157,8 @@ def test_what_was_sent_is_answered_failed_or_censored() -> None:
         rows = {**columns, "sent_ns": np.where(left, columns["sent_ns"], 0), "outcome": outcome}
         found = memory_trial(trial.record, {**rows, "status": np.zeros_like(outcome)})
         sent, ok, censored, errors = (
-            value(found, condition, name) for name in ("requests_sent", "requests_ok", "requests_censored", "error_share")
+            value(found, condition, name)
+            for name in ("requests_sent", "requests_ok", "requests_censored", "error_share")
         )
         return sent, ok, round(errors * 100), censored
 

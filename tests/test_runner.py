@@ -173,7 +173,13 @@ def test_the_arms_of_a_duet_are_done_at_once_and_again_at_once(tmp_path: Path) -
             calls.append([trial.variant for trial in trials])
             return super().perform_duet(trials, gotcha, condition, folders, live)
 
-    run_trials(plan, run, Duet({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}), lambda p: None, always("noise"))
+    run_trials(
+        plan,
+        run,
+        Duet({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}),
+        lambda p: None,
+        always("noise"),
+    )
     assert len(calls) == 3 + MAX_REPEATS and all(sorted(arms) == ["correct", "naive"] for arms in calls)
     assert len(run.trials("event_loop/example")) == 6
 

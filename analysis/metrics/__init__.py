@@ -62,7 +62,9 @@ def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg
     if arg and not metric.argument:
         return Refusal(f"{name} takes no argument", f"Write {name}.", "unknown")
     if condition.duet and metric.family == "rate":
-        return Refusal("in a duet the arms take turns: no rate is an arm's own", "Claim it under a condition without duet.")
+        return Refusal(
+            "in a duet the arms take turns: no rate is an arm's own", "Claim it under a condition without duet."
+        )
     try:
         return metric.function(Context(trial, plan, condition, arg))
     except MetricRefused as refused:

@@ -86,7 +86,11 @@ def _latency_points(context: Context) -> tuple[Floats, Floats]:
     medians = (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
     if not np.isfinite(medians).all():
         worst = at[~np.isfinite(medians)][0]
-        raise refuse(f"half of the requests of level {worst} got no answer, or one of 500 or more", "Look at error_share.", "missing")
+        raise refuse(
+            f"half of the requests of level {worst} got no answer, or one of 500 or more",
+            "Look at error_share.",
+            "missing",
+        )
     return at.astype(np.float64), medians
 
 

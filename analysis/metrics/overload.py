@@ -93,7 +93,9 @@ def is_overloaded(trial: Trial, condition: Condition) -> bool:
 
 def _need_connections(trial: Trial) -> None:
     if short := ran_short(trial):
-        raise refuse(f"the generator ran out of connections: {short} requests waited for one", "Raise the limit on open files.")
+        raise refuse(
+            f"the generator ran out of connections: {short} requests waited for one", "Raise the limit on open files."
+        )
 
 
 def capacity(context: Context) -> float:

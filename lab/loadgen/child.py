@@ -50,7 +50,9 @@ def load_user(scenario: Path, name: str, arm: str = "") -> type[LabUser]:
 
     Raises ValueError where it is not clear which.
     """
-    spec = importlib.util.spec_from_file_location(f"scenarios.{scenario.parent.name}.{scenario.stem}{arm and '_' + arm}", scenario)
+    spec = importlib.util.spec_from_file_location(
+        f"scenarios.{scenario.parent.name}.{scenario.stem}{arm and '_' + arm}", scenario
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

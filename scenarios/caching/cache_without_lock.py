@@ -136,7 +136,8 @@ SCENARIO = Scenario(
     charts=(
         Chart(
             "counts", "sql_calls_per_burst[load]",
-            "One expiry, fifty requests: {naive_loads:.0f} loads; {tempting_loads:.0f} with one lock per process, {correct_loads:.0f} with one in Redis",
+            "One expiry, fifty requests: {naive_loads:.0f} loads; {tempting_loads:.0f} with one lock per process, "
+            "{correct_loads:.0f} with one in Redis",
             y_label="loads per expiry", conditions=("50 readers", "50 readers, 4 workers"),
             theory=("naive_loads", "tempting_loads", "correct_loads"),
         ),
