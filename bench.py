@@ -138,7 +138,7 @@ def tour(
     seed: Seed = DEFAULT_SEED, services: Services = "embedded", results: Results = DEFAULT_RESULTS, quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The four headline pairs in two to three minutes, then the report."""
+    """The four headline pairs in about four minutes, then the report."""
     from lab.session import Request
 
     _measure(Request(Catalog(), TOUR, "quick", seed, None, (), services, results, quiet), as_json)
