@@ -9,7 +9,7 @@ from analysis.judge import judge_run
 from analysis.model import GotchaVerdict, RunVerdicts
 from lab.codec import from_json
 from lab.errors import StoreError
-from lab.model import GotchaPlan, RunPlan
+from lab.model import GotchaPlan, RunPlan, TrialPlan
 from lab.record import Environment
 from lab.store import RunFolder
 
@@ -87,6 +87,10 @@ class _OneGotcha:
     @property
     def environment(self) -> Environment:
         return self._folder.environment
+
+    @property
+    def added(self) -> Sequence[TrialPlan]:
+        return self._folder.added  # without them a second look would be judged at the level of the first
 
     def trials(self, gotcha: str) -> Sequence[FolderLike]:
         return self._folder.trials(gotcha)

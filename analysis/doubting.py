@@ -180,7 +180,7 @@ def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
     """What the run as a whole left out, and claims that have no number."""
     found = []
     failed = [t for trials in case.facts.values() for t in trials if not t.ok and t.record.status != "skipped"]
-    planned = [trial for trial in case.run.trials if trial.gotcha == case.plan.slug]
+    planned = [trial for trial in (*case.run.trials, *case.added) if trial.gotcha == case.plan.slug]
     finished = sum(len(trials) for trials in case.facts.values())
     if case.run.mode == "quick":
         found.append(doubt("quick_run", "A quick run: its verdicts are indicative."))

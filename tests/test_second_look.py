@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.alike import StoredRun
 from analysis.judge import judge_run
 from analysis.undecided import undecided
 from lab import session
@@ -160,8 +161,19 @@ def test_nothing_is_added_where_nothing_is_undecided_or_the_plan_has_no_second_l
 def test_a_second_look_that_is_interrupted_is_a_partial_run(tmp_path: Path) -> None:
     run, _, _ = looked(tmp_path, noise=0.1)
     folder = run.trial(SLUG, "2-s", 5, run.added[-1].variant)
+    assert not judge_run(run).partial
     (folder.path / "trial.json").unlink()
     assert run.partial
+    judged = judge_run(run)
+    (doubt,) = [one for one in judged.gotchas[0].doubts if one.id == "partial_run"]
+    assert judged.partial and doubt.seen == "17 of 18 trials are there."
+
+
+def test_a_comparison_judges_what_was_added_as_the_run_itself_does(tmp_path: Path) -> None:
+    """At the second look's level, and with an added pair that is missing still asked for."""
+    run, _, _ = looked(tmp_path, noise=0.1)
+    (run.trial(SLUG, "2-s", 5, run.added[-1].variant).path / "trial.json").unlink()
+    assert StoredRun(run).judged(SLUG) == judge_run(run).gotchas[0]
 
 
 def test_progress_goes_on_where_the_plan_ended(tmp_path: Path) -> None:
