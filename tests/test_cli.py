@@ -184,11 +184,11 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path) ->
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # how long this takes says nothing: it only ends a test that hangs
     while not list(tmp_path.glob("*/trials/*/*/*/trial.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "are kept" in errors
     for path in tmp_path.glob("*/trials/*/*/*/trial.json"):
@@ -221,5 +221,5 @@ def test_serve_prints_one_line_and_answers_until_it_is_told_to_stop() -> None:
         assert send(facts["url"], "GET", "/openapi.json").status == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode == 0

@@ -6,6 +6,7 @@ refused (nobody comes in) or taken for a no (everybody does, logged out or not).
 """
 
 import math
+import threading
 import time
 from typing import Any
 
@@ -94,12 +95,12 @@ class Steady(Account):
     """Asks as planned, with one token for all users: a password check costs as much CPU as a hundred requests, so it is done before the start."""
 
     token = ""
+    logging_in = threading.Lock()
 
     def on_start(self) -> None:
-        if self.number == 0:
-            Steady.token = self.log_in()["access_token"]
-        while not Steady.token:
-            time.sleep(0.01)
+        with Steady.logging_in:  # one log-in in each generator process: user 0 is in only one of them
+            if not Steady.token:
+                Steady.token = self.log_in()["access_token"]
 
     @task
     def read_account(self) -> None:

@@ -33,7 +33,7 @@ class Reader(LabUser):
 def parts(label: str, *variants: str, python: str = "", pairs: int = 3) -> Condition:
     """One part, then two, over and over."""
     return Condition(
-        label, ClosedLoad(1), duration_s=2.0, warmup_s=0.3, upstream=Upstream(SUPPLIER_S) if "waiting" in variants else None,
+        label, ClosedLoad(1), duration_s=2.0, warmup_s=1.0, upstream=Upstream(SUPPLIER_S) if "waiting" in variants else None,
         params={"parts": 2}, variants=variants, python=python, quick_pairs=pairs, cores=2,
     )  # fmt: skip
 
@@ -142,7 +142,7 @@ SCENARIO = Scenario(
         ),
         Chart(
             "counts", "loop_lag_p50_s", "A tenth of the switch interval leaves {punctual:.2f} of the loop's lateness, and the work is no faster",
-            y_label="median of the longest lateness in 100 ms, s", conditions=("one part, then two",),
+            y_label="median lateness of the loop, by time, s", conditions=("one part, then two",),
         ),
     ),
     answer="Two threads that compute take {threads:.2f} times as long as one, two processes {processes:.2f} times, two threads in C code that "
