@@ -133,8 +133,7 @@ def _of_machine(
         need = processes_of(condition, plan)
         yield doubt("over_subscribed", f"{need} processes share {environment.cores} cores.", float(need), key)
     if any(family == "cpu" for _, family in families):
-        shares = [t.record.processes["server"].cpu_ns / 1e9 / t.window_s / condition.workers
-                  for t in facts if t.window_s and "server" in t.record.processes]  # fmt: skip
+        shares = [used / condition.workers for t in facts if (used := t.cores_used("server")) is not None]
         if shares and max(shares) > BUSY_SHARE:
             yield doubt("busy_server", f"workers were busy {max(shares):.0%} of the time.", max(shares), key)
 

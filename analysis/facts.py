@@ -90,6 +90,7 @@ class TrialFacts:
     lag: Histogram = field(default_factory=lambda: Histogram(np.zeros(BINS, dtype=np.int64)))
     service: Histogram = field(default_factory=lambda: Histogram(np.zeros(BINS, dtype=np.int64)))
     window_s: float = 0.0
+    window_ns: tuple[int, int] = (0, 0)
     mean_in_flight: float = 0.0
     unsent: int = 0
     undispatched: int = 0
@@ -118,6 +119,22 @@ class TrialFacts:
     def ok(self) -> bool:
         """Whether the trial was done."""
         return self.record.status == "ok"
+
+    def cores_used(self, tree: str) -> float | None:
+        """How many cores a process tree kept busy inside the window; None where it was not watched.
+
+        A record without readings in between has only the CPU time of the whole load, warm-up and drain included: then it is the mean of that.
+        """
+        record = self.record
+        if tree not in record.processes or not self.window_s:
+            return None
+        series = np.asarray(record.cpu_series, dtype=np.float64)
+        if len(series) > 1 and self.window_ns[1] > self.window_ns[0]:
+            column = 1 + list(record.processes).index(tree)
+            begun, ended = np.interp(self.window_ns, series[:, 0], series[:, column])
+            return float(ended - begun) / (self.window_ns[1] - self.window_ns[0])
+        whole_s = (record.load_ended_ns - record.load_started_ns) / 1e9
+        return record.processes[tree].cpu_ns / 1e9 / max(whole_s, self.window_s)
 
     def number(self, metric: str) -> float | None:
         """A finite value of a metric, or None."""
@@ -191,7 +208,7 @@ def reduce_trial(
         record, trial.name, values, requests=len(outcome),
         lag=Histogram.of((dispatched - trial.column("planned_ns"))[inside & (dispatched > 0)]),
         service=Histogram.of((trial.column("done_ns") - sent)[inside & outcome_is(trial, OK)]),
-        window_s=(end - start) / 1e9, mean_in_flight=_mean_in_flight(trial, condition),
+        window_s=(end - start) / 1e9, window_ns=(start, end), mean_in_flight=_mean_in_flight(trial, condition),
         unsent=int(np.count_nonzero(sent == 0)), undispatched=int(np.count_nonzero(dispatched == 0)),
         unanswered=int(np.count_nonzero(unanswered(trial))), timeouts=int(np.count_nonzero(outcome == TIMEOUT)),
         overloaded=is_overloaded(trial, condition), drift=_drift(trial, condition),

@@ -45,7 +45,7 @@ from lab.model import (
 from lab.plan import make_plan
 from lab.probe_client import FEWEST, Bystander, bystander_of
 from lab.processes import Guard, PortReservation, is_listening, wait_until
-from lab.record import GeneratorSeen, TrialRecord
+from lab.record import GeneratorSeen, ProcessUse, TrialRecord
 from lab.runner import run_trials
 from lab.store import new_run
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
@@ -504,6 +504,29 @@ def test_g7_a_plateau_that_nothing_of_the_server_explains() -> None:
     assert with_values(threads_borrowed_max=40.0).passed is True
     assert with_values(loop_lag_p50_s=0.03).passed is True
     assert with_values(loop_lag_max_s=0.5, loop_lag_p50_s=0.0).passed is False, "one late moment is no saturated loop"
+
+
+def test_g7_cpu_of_the_warm_up_saturates_nothing() -> None:
+    """Half of a core over warm-up and window is no busy server, though it is nine tenths of the window's length; nor is a busy warm-up."""
+    few, many = Condition("few", ClosedLoad(4), 2.0), Condition("many", ClosedLoad(12), 2.0)
+    before, after = (facts(made(c.load, count), c) for c, count in ((few, 200), (many, 210)))
+    begin, end = after.window_ns
+
+    def seen(used_s: float, series: tuple[tuple[int, int], ...] = ()) -> GateResult:
+        record = replace(
+            after.record,
+            load_started_ns=begin - 2 * SECOND,
+            cpu_series=series,
+            processes={"server": ProcessUse(round(used_s * SECOND), 0, 1)},
+        )
+        return gate("G7", Cell(many, [replace(after, record=record)], beside=[(few, [before])]))
+
+    assert seen(1.8).passed is False, "0.45 of a core"
+    assert seen(3.8).passed is True, "0.95 of a core"
+    busy = ((begin - 2 * SECOND, 0), (begin, 2 * SECOND), (end, 2 * SECOND + SECOND // 10))
+    assert seen(2.1, busy).passed is False, "all of it in the warm-up"
+    idle = ((begin - 2 * SECOND, 0), (begin, 0), (end, round(1.8 * SECOND)))
+    assert seen(1.8, idle).passed is True, "all of it in the window"
 
 
 def test_g7_a_plateau_that_is_explained_does_not_hide_one_that_is_not() -> None:

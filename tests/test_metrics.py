@@ -61,6 +61,21 @@ def test_the_marginal_cost_is_the_slope_and_idle_the_intercept() -> None:
     assert value(trial, condition, "cpu_marginal_s_per_request") == pytest.approx(0.0045)
 
 
+def test_the_stages_of_a_marginal_cost_begin_after_the_warm_up() -> None:
+    # Two seconds of warm-up at other costs come first; then idling at 0.05 cores and 4 ms a request.
+    used = np.cumsum([0.0, 0.9, 0.9, 0.05 + 0.04, 0.05 + 0.08, 0.05 + 0.12])
+    series = tuple((START_NS + k * SECOND, int(one * SECOND), 0) for k, one in enumerate(used))
+    trial, condition = staged(series)
+    later = trial.record.load_started_ns + 2 * SECOND
+    record = replace(trial.record, load_ended_ns=trial.record.load_ended_ns + 2 * SECOND)
+    columns = {name: trial.column(name) + 2 * SECOND for name in ("planned_ns", "dispatched_ns", "sent_ns", "done_ns")}
+    assert int(columns["planned_ns"].min()) >= later
+    warm = replace(condition, warmup_s=2.0)
+    moved = memory_trial(record, columns)
+    assert value(moved, warm, "cpu_marginal_s_per_request", "server") == pytest.approx(0.004)
+    assert value(moved, warm, "cpu_idle_cores", "server") == pytest.approx(0.05)
+
+
 def test_a_marginal_cost_needs_three_rates_and_a_series() -> None:
     trial, condition = staged(())
     assert "not followed" in refusal(trial, condition, "cpu_marginal_s_per_request").reason

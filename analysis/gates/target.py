@@ -40,8 +40,7 @@ def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFac
 
     The loop counts by the share of time that it was late, not by one late moment.
     """
-    processes, wall = trial.record.processes, max(trial.window_s, 1e-9)
-    busy = {name: use.cpu_ns / 1e9 / wall for name, use in processes.items()}
+    busy = {name: trial.cores_used(name) or 0.0 for name in trial.record.processes}
     lag, threads = trial.number("loop_lag_p50_s"), trial.number("threads_borrowed_max")
     held = trial.number("server_in_flight_max")
     users = condition.load.users if isinstance(condition.load, ClosedLoad) else 0

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from analysis.frames import window_ns
 from analysis.metrics.base import Context, Metric, refuse
 from analysis.statistics import marginal_cost
 from lab.model import StagedLoad
@@ -24,7 +25,8 @@ def _cost(context: Context) -> tuple[float, float]:
     series = np.asarray(record.cpu_series, dtype=np.float64)
     used = series[:, wanted].sum(axis=1)
     done = context.trial.column("done_ns")[context.trial.column("outcome") <= 1]
-    edges = record.load_started_ns + np.cumsum([0.0, *(stage.duration_s for stage in load.stages)]) * 1e9
+    begin, _ = window_ns(context.trial, context.condition)  # the stages begin after the warm-up
+    edges = begin + np.cumsum([0.0, *(stage.duration_s for stage in load.stages)]) * 1e9
     seconds = np.diff(edges) / 1e9
     cpu = np.diff(np.interp(edges, series[:, 0], used)) / 1e9
     answered = np.histogram(done, bins=edges)[0]
