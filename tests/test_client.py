@@ -283,6 +283,7 @@ def test_the_client_reads_what_the_parser_reads(reply: tuple[bytes, bytes], cuts
     ([b"HTTP/1.1 103 x\r\n\r\n", SMALL], 1),
     ([b"HTTP/1.1 103 x\r\n", b"\r\n", SMALL[:3], SMALL[3:]], 2),
     ([b"HTTP/1.1 103 x\r\n\r\nHTTP", SMALL[4:]], 0),
+    ([b"HTTP/1.1 103 x\r\n", b"\r\n" + SMALL[:3], SMALL[3:]], 1),
     ([b"HTTP/1.1 103 x\r\n\r\n", b"HTTP/1.1 103 y\r\n\r\n", SMALL], 2),
 ])  # fmt: skip
 def test_the_first_byte_is_the_final_answers(pieces: list[bytes], first: int) -> None:

@@ -118,6 +118,33 @@ def test_the_limit_of_open_files_is_a_reason(tmp_path: Path) -> None:
     assert "open files" in load.seen.connection_problem
 
 
+ON_THE_WAY = """
+import lab.loadgen.crew
+
+lab.loadgen.crew.MAX_CONNECTIONS = 30
+
+
+class Slow(LabUser):
+    def on_start(self):
+        if self.number:
+            gevent.sleep(60)
+
+    @task
+    def read(self):
+        self.get("/", name="read")
+"""
+
+
+@pytest.mark.parametrize("arrivals", [30, 33])
+def test_who_is_on_the_way_counts_once_towards_the_limit(tmp_path: Path, arrivals: int) -> None:
+    """Thirty connections may be open; those who are sent for have all opened theirs and are not free yet."""
+    with little_server(never) as server:
+        condition = Condition("c", OpenLoad(100.0, "uniform", connections=1), duration_s=arrivals / 100, drain_s=0.2)
+        load = drive(tmp_path, ON_THE_WAY, server.url, condition)
+    assert (load.seen.connections_peak, load.seen.connections_short) == (30, arrivals - 30)
+    load.assert_counted()
+
+
 # ---- common random numbers
 
 
@@ -173,6 +200,31 @@ def test_in_a_burst_too(tmp_path: Path) -> None:
         bursts = [load.column("planned_ns") == at for at in np.unique(load.column("planned_ns"))]
         drawn.append([sorted(load.column("level")[burst].tolist()) for burst in bursts])
     assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
+
+
+BEFORE = """
+class Drawer(LabUser):
+    def before_burst(self, k):
+        self.get("/", name="before", level=self.rng.randrange(10**6))
+
+    @task
+    def draw(self):
+        for _ in range(self.params["draws"]):
+            self.rng.random()
+        self.get("/", name="draw")
+"""
+
+
+def test_what_is_drawn_before_a_burst_does_not_depend_on_the_burst_before(tmp_path: Path) -> None:
+    drawn = []
+    for draws in (0, 3):
+        (tmp_path / f"{draws}").mkdir()
+        with little_server(at_once) as server:
+            condition = Condition("c", Burst(2, repeats=3, every_s=0.05), params={"draws": draws})
+            load = drive(tmp_path / f"{draws}", BEFORE, server.url, condition)
+        before = load.column("name_id") == load.measured.request_names.index("before")
+        drawn.append(load.column("level")[before].tolist())
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 3
 
 
 def test_in_a_closed_load_each_user_has_numbers_of_its_own(tmp_path: Path) -> None:

@@ -222,10 +222,11 @@ class Connection:
         try:
             while True:
                 if data:
-                    first_ns = first_ns or monotonic_ns()
+                    at_ns, interim = monotonic_ns(), parser.interim
+                    first_ns = first_ns or at_ns
                     whole = parser.feed(data)
-                    if not parser.started:
-                        first_ns = 0  # an interim answer
+                    if parser.interim != interim:  # whatever follows it has come with its last byte
+                        first_ns = at_ns if parser.started else 0
                     if whole:
                         break
                 if unsent:

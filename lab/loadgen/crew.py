@@ -35,6 +35,7 @@ class Crew:
         self._kind, self._state, self._runner, self._failed = kind, state, runner, failed
         self._limit, self._reason = connections_allowed()
         self._expected = 0
+        self._sent_for = 0  # their greenlet has not begun yet, and ``everybody`` does not hold them
         self._settled = Event()
         self._over = Event()
         self._joined: Callable[[LabUser], None] = lambda user: None
@@ -61,10 +62,11 @@ class Crew:
 
     def hire(self) -> bool:
         """Send for one more user; False where no further connection can be opened: the reason is kept, the request counted."""
-        if len(self.everybody) + self.arriving >= self._limit:
+        if len(self.everybody) + self._sent_for >= self._limit:
             self._state.short(self._reason)
             return False
         self.arriving += 1
+        self._sent_for += 1
         gevent.spawn(self._make)
         return True
 
@@ -81,6 +83,7 @@ class Crew:
         user._state = "running"
         self.everybody.append(user)
         further = len(self.everybody) > self._expected
+        self._sent_for -= further
         problem = user.connect()
         if problem is not None and problem.errno in OURS:
             self._limit, self._reason = len(self.everybody) - 1, str(problem)

@@ -177,6 +177,7 @@ class ReplyParser:
         "_trailer_room",
         "head",
         "head_block",
+        "interim",
     )
 
     def __init__(self, to_head: bool = False) -> None:
@@ -190,6 +191,7 @@ class ReplyParser:
         self._to_head = to_head
         self.head = NO_HEAD
         self.head_block = b""
+        self.interim = 0  # interim answers that have been skipped
 
     @property
     def body(self) -> bytes:
@@ -234,6 +236,7 @@ class ReplyParser:
         self._at = end + len(END_OF_HEAD)
         self.head = head_of(self.head_block, self._to_head)
         if self.head.length == INTERIM:
+            self.interim += 1
             return self._at < len(self._buffer)  # the real one follows
         self._left = self.head.length
         self._phase = {CHUNKED: "size", UNTIL_CLOSE: "close", 0: "done"}.get(self._left, "length")

@@ -56,7 +56,8 @@ class LabUser(User):  # type: ignore[misc]
     """One user, one connection.
 
     ``params``, ``condition`` and ``variant`` say what is run, ``rng`` gives numbers that are the same in both arms of a pair,
-    ``number`` is the user's index, ``arrival`` the index of the planned request (-1 where nothing is planned, below it in a warm-up).
+    ``number`` is the user's index, ``arrival`` the index of the planned request (-1 where nothing is planned, below it in a warm-up and before
+    a burst).
     Where requests are planned any user may carry any arrival: what it asks for may depend on ``rng`` and ``arrival``, not on the user.
     """
 
