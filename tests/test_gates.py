@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from analysis.facts import TrialFacts, reduce_trial
-from analysis.frames import Ints, Trial, memory_trial, open_trial
+from analysis.frames import HTTP_ERROR, OK, Ints, Trial, memory_trial, open_trial
 from analysis.gates import GATES, THRESHOLDS, Cell, check_gates, spoiled_by, spoiled_pairs
 from analysis.metrics import STANDARD, Family, Refusal, measure
 from analysis.model import GateResult
@@ -557,6 +557,27 @@ def test_g8_a_bystander_sees_other_times_or_the_same() -> None:
     assert beside_ours([0.010] * 16 + [None] * 4) is True
     assert beside_ours([0.0010] * 20, took_s=0.0007) is True, "0.3 ms are how two clients wake"
     assert beside_ours([0.0013] * 20, took_s=0.0007) is False
+
+
+@pytest.mark.parametrize("status", [500, 429])
+def test_g8_a_target_that_fails_most_requests_fails_those_of_the_bystander_too(status: int) -> None:
+    load = OpenLoad(500.0)
+
+    def share_of_ours(good: int, times: list[float | None], older: bool = False) -> GateResult:
+        extra = {"probe_client_s": times} if older else {"probe_client": {"times_s": times}}
+        trial = made(load, 1000, extra=extra)
+        columns = columns_of(matrix_of(trial))
+        failed = np.arange(1000) >= good
+        columns["outcome"], columns["status"] = np.where(failed, HTTP_ERROR, OK), np.where(failed, status, 200)
+        return judged("G8", memory_trial(trial.record, columns), load, 2.0)
+
+    mostly: list[float | None] = [0.010] * 3 + [None] * 17
+    assert share_of_ours(150, mostly).passed is True, "never on either side"
+    fine = share_of_ours(150, [0.010] * 20)
+    assert fine.passed is False and fine.detail.endswith("our median never, the probe's 10.00 ms to 10.00 ms")
+    assert share_of_ours(600, [0.010] * 12 + [None] * 8).passed is True
+    assert share_of_ours(600, [0.030] * 12 + [None] * 8).passed is False
+    assert share_of_ours(150, [0.010] * 20, older=True).passed is True, "an older record has the answers alone"
 
 
 @pytest.mark.parametrize(("load", "rate"), [
