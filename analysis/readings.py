@@ -17,7 +17,7 @@ from lab.model import MetricExpression, MetricRef
 MULTIPLICATIVE: frozenset[Family] = frozenset({"time", "inside", "rate", "cpu", "memory"})
 """Families whose noise multiplies (a slow machine is slow by a share): estimated on a logarithmic scale."""
 GROWS_WORSE: frozenset[Family] = frozenset({"time", "inside", "cpu", "memory"})
-"""Families of which a variant that failed may have had any amount more; a rate may have been less, a count or a share either."""
+"""Families of which a variant that failed may have had any amount more; a rate may have been less, a count, a share or a refused rate either."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class _Arm:
     value: float | None
     reason: str = ""
     own_doing: bool = False
+    refused: bool = False
 
 
 def _arm(trial: TrialFacts | None, ref: MetricRef) -> _Arm:
@@ -84,17 +85,20 @@ def _arm(trial: TrialFacts | None, ref: MetricRef) -> _Arm:
         return _Arm(None, reason, own_doing=trial.record.status == "failed")
     value = trial.values.get(f"{ref.metric}[{ref.arg}]" if ref.arg else ref.metric)
     if isinstance(value, Refusal):
-        return _Arm(None, f"{ref}: {value.reason}", own_doing=True)
+        return _Arm(None, f"{ref}: {value.reason}", own_doing=True, refused=True)
     if value is None or math.isnan(value) or value == -math.inf:
         return _Arm(None, f"{ref} was not measured", own_doing=True)
     return _Arm(float(value))
 
 
-def _may_be(ref: MetricRef) -> tuple[bool, bool]:
-    """Whether a number that a failed trial did not give may have been 0, and whether it may have been "never"."""
+def _may_be(ref: MetricRef, *, refused: bool) -> tuple[bool, bool]:
+    """Whether a number that a failed trial did not give may have been 0, and whether it may have been "never", beyond any other.
+
+    A rate that was refused may have been either: a capacity is refused where the target kept up, so that it is greater than any seen.
+    """
     family = family_of(ref)
     worse_is_more = family in GROWS_WORSE
-    return not worse_is_more, worse_is_more or family != "rate"
+    return not worse_is_more, worse_is_more or refused or family != "rate"
 
 
 def _missing(pair: int, expression: MetricExpression, above: _Arm, below: _Arm | None) -> Missing:
@@ -102,9 +106,9 @@ def _missing(pair: int, expression: MetricExpression, above: _Arm, below: _Arm |
     reason = "; ".join(dict.fromkeys(one.reason for one in (above, below) if one is not None and one.reason))
     zero = never = False
     if above.own_doing:
-        zero, never = _may_be(expression.numerator)
+        zero, never = _may_be(expression.numerator, refused=above.refused)
     if below is not None and below.own_doing and expression.denominator is not None:
-        may_be_zero, may_be_never = _may_be(expression.denominator)
+        may_be_zero, may_be_never = _may_be(expression.denominator, refused=below.refused)
         zero, never = zero or may_be_never, never or may_be_zero
     return Missing(pair, reason, zero, never)
 

@@ -314,6 +314,29 @@ def test_no_data_is_inconclusive_and_says_why() -> None:
     assert "p50 needs 6 answers" in judge_claim(a_case, plan.claims[0]).at_headline.reason
 
 
+@pytest.mark.parametrize(("metric", "relation"), [
+    ("naive.capacity_rps", "at_most"), ("naive.capacity_rps", "about"), ("naive.capacity_rps", "at_least"),
+    ("naive.capacity_rps / correct.capacity_rps", "at_most"), ("correct.capacity_rps / naive.capacity_rps", "at_least"),
+])  # fmt: skip
+def test_a_rate_that_was_refused_may_be_more_than_any_other(metric: str, relation: Relation) -> None:
+    """A capacity is refused where the target kept up: it is above the offered rate, and the bound on it says nothing of that trial."""
+    kept_up = Refusal("the target kept up: its capacity is above the offered rate")
+    seen: tuple[float, ...] = (100.0, 100.5, 99.5, 100.2, 99.8, 100.1, 99.9, 100.0)
+    predicted = {"at_most": 105.0, "about": 100.0, "at_least": 95.0}[relation] / (100.0 if "/" in metric else 1.0)
+    asked = Claim(
+        "cap", "harm", "s", metric, lambda c: predicted, formula="f", source="x", relation=relation, tolerance=0.05
+    )
+    trials = pairs(seen, (100.0,) * 8, "capacity_rps")
+    a_case, plan = case(asked, trials)
+    assert judge_claim(a_case, plan.claims[0]).verdict == "reproduced"
+    trials[3] = trial("naive", 3, capacity_rps=kept_up)
+    a_case, plan = case(asked, trials)
+    found = judge_claim(a_case, plan.claims[0])
+    assert (
+        found.verdict == "inconclusive" and "pair 4: naive.capacity_rps: the target kept up" in found.at_headline.reason
+    )
+
+
 def test_a_crash_in_the_rules_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
