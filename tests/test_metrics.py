@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.frames import Ints, Trial, memory_trial, window_ns
+from analysis.frames import CENSORED, HTTP_ERROR, OK, TIMEOUT, Ints, Trial, memory_trial, window_ns
 from analysis.metrics import METRICS, Refusal, measure, unit_of
 from lab.model import Burst, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
 from lab.record import GeneratorSeen, ProcessUse, TrialRecord
@@ -205,6 +205,15 @@ def test_the_window_begins_when_the_warm_up_really_ended() -> None:
         return value(memory_trial(whole, columns), condition, "throughput_rps")
 
     assert rate(3.0) == pytest.approx(10.0) and rate(None) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("code", [TIMEOUT, CENSORED])
+def test_a_burst_of_which_an_answer_never_came_has_not_ended(code: int) -> None:
+    trial, condition = trial_of(Burst(3, 1), [0.0, 0.0, 0.0], [0.1, 0.2, 9.0], 3.0)
+    assert value(trial, condition, "makespan_s") == pytest.approx(9.0)
+    given_up = with_outcomes(trial, np.array([OK, OK, code]))
+    assert value(given_up, condition, "makespan_s") == math.inf, "the end of the drain is no answer"
+    assert value(with_outcomes(trial, np.array([OK, OK, HTTP_ERROR])), condition, "makespan_s") == pytest.approx(9.0)
 
 
 def test_requests_in_flight_are_those_between_sent_and_done() -> None:

@@ -1,9 +1,11 @@
 """Rates over the measured window; counts over the whole load, warm-up included, as the counters of the services are."""
 
+import math
+
 import numpy as np
 
 from analysis.frames import CENSORED, HTTP_ERROR, OK, in_window, is_timed, window_ns
-from analysis.metrics.base import Context, Metric, need_samples, outcome_is, refuse, selected
+from analysis.metrics.base import Context, Metric, need_samples, outcome_is, refuse, selected, unanswered
 from lab.model import Burst, OpenLoad, StagedLoad
 
 NAME = "request name"
@@ -138,11 +140,11 @@ def max_in_flight(context: Context) -> float:
 
 
 def makespan(context: Context) -> float:
-    """From the first planned request to the last answer: how long a burst or a journey took."""
+    """From the first planned request to the last answer: how long a burst or a journey took.  It has not ended where one never came."""
     need_samples(context)
     if is_timed(context.condition):
         raise refuse("a timed load has no makespan", "Use it with a burst, a journey or a number of requests.")
-    return _seconds(context)
+    return math.inf if unanswered(context.trial).any() else _seconds(context)
 
 
 METRICS = [
