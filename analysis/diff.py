@@ -181,6 +181,21 @@ def _unusable(one: ConditionVerdict, run: str) -> str:
     return ""
 
 
+def _never_alike(a: ConditionVerdict, b: ConditionVerdict) -> bool:
+    """Whether both figures are usable but for being "never", and the same in every pair."""
+    return "invalid" not in (a.verdict, b.verdict) and bool(_values(a)) and _values(a) == _values(b)
+
+
+def _runs_cannot_tell(a: ConditionVerdict, b: ConditionVerdict, runs: Sequence[StoredRun]) -> bool:
+    """Whether a figure that says nothing is the runs' doing: a gate spoiled it, or only one of them has it, or has it without "never".
+
+    What neither run can have (an overload, a refused metric) is the claim's own.
+    """
+    if "invalid" in (a.verdict, b.verdict) or (_values(a) and _values(b)):
+        return True
+    return bool(_unusable(a, runs[0].name)) != bool(_unusable(b, runs[1].name))
+
+
 def _is_exact(claim: ClaimVerdict, kinds: Sequence[Sequence[ByPair]]) -> bool:
     """Whether a figure is compared exactly: a law about a count, or a count that several trials of each kind show not to vary."""
     families = {family_of(ref) for ref in MetricExpression.parse(claim.metric).refs}
@@ -269,10 +284,11 @@ def _row(
     slug: str, claim: ClaimVerdict, a: ConditionVerdict, b: ConditionVerdict, kinds: Kinds, runs: Sequence[StoredRun],
 ) -> Row:  # fmt: skip
     conditions = [plan.condition(a.condition) for run in runs if (plan := run.gotcha(slug)) is not None]
-    note = _unusable(a, runs[0].name) or _unusable(b, runs[1].name)
+    note = "" if _never_alike(a, b) else _unusable(a, runs[0].name) or _unusable(b, runs[1].name)
+    told = Told("not comparable", note=note, blocked=bool(note) and _runs_cannot_tell(a, b, runs))
     if not note and not _same_load(*conditions):
         note = "its load or server was changed in between"
-    told = Told("not comparable", note=note)
+        told = Told("not comparable", note=note)
     if not note:
         of_kinds = zip((kinds.before, kinds.after), conditions, strict=True)
         values = [_of_kind(of, slug, claim.id, like) for of, like in of_kinds]

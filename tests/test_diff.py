@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 from analysis import exports
+from analysis.alike import StoredRun
 from analysis.between import NEEDED_RUNS, false_alarms, shift_of
-from analysis.diff import Difference, Kinds, Row, _told, change_of, compare_runs, document, exact_change
+from analysis.diff import Difference, Kinds, Row, _row, _told, change_of, compare_runs, document, exact_change
 from analysis.finish import judge_again
-from analysis.model import ClaimVerdict, ConditionVerdict, Estimate
+from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, VerdictName
 from lab.errors import UsageError
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan
 from lab.plan import make_plan
@@ -23,6 +24,7 @@ from lab.record import Environment
 from lab.runner import run_trials
 from lab.store import RunFolder, new_run
 from tests.fakes import FakeExecutor, gotcha_plan
+from tests.scripted import NEVER, claim, run_of
 
 BASE = Condition("10 users", ClosedLoad(10), duration_s=1.0, params={"users": 10})
 HARM = Claim(
@@ -262,6 +264,53 @@ def test_counts_and_laws_are_compared_exactly_but_a_count_that_varies_is_not(
         claim, runs(before, after), Kinds((), (), "another machine", ""), [runs(before), runs(after)], ("a", "b")
     )
     assert told.change == word
+
+
+AT_LEAST = claim("naive.latency_p50_s", 0.1, "at_least")
+"""Never is at least that: the verdict stays the same, the figure does not."""
+
+
+def scripted_run(where: Path, name: str, *values: float, mode: str = "full", **changed: Any) -> RunFolder:
+    gotcha = gotcha_plan(AT_LEAST, conditions=(BASE,))
+    run = run_of(where / name, {"naive": values}, gotcha, pairs=len(values), mode=mode)
+    run.write_environment(environment(**changed))
+    return run
+
+
+@pytest.mark.parametrize("after", [(NEVER,) * 3, (0.11, NEVER, 0.111)])
+def test_a_figure_that_became_never_leaves_no_gate_green(tmp_path: Path, after: tuple[float, ...]) -> None:
+    stored = [scripted_run(tmp_path, f"aa{i}", 0.11 * s, 0.112 * s, 0.111 * s) for i, s in enumerate(STATES)]
+    b = scripted_run(tmp_path, "after", *after, packages={"fastapi": "0.140.0"})
+    for found in (compare_runs(stored[0], b, stored), compare_runs(b, stored[0], stored)):
+        (row,) = found.rows
+        assert row.verdict_before == row.verdict_after == "reproduced"
+        assert row.change == "not comparable" and "never answered" in row.note
+        assert row.blocked and found.exit_code(("figure",)) == 2
+
+
+def test_never_in_both_runs_is_the_same(tmp_path: Path) -> None:
+    a, b = scripted_run(tmp_path, "a", NEVER, NEVER, NEVER), scripted_run(tmp_path, "b", NEVER, NEVER, NEVER)
+    (row,) = compare_runs(a, b, []).rows
+    assert row.change == "same" and not row.blocked and row.note == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "blocked"),
+    [("invalid", "reproduced", True), ("reproduced", "inconclusive", True), ("inconclusive",) * 2 + (False,)],
+)
+def test_a_figure_that_a_gate_spoiled_or_one_run_alone_has_is_one_that_the_runs_cannot_tell(
+    tmp_path: Path, before: VerdictName, after: VerdictName, blocked: bool
+) -> None:
+    runs_ = [StoredRun(scripted_run(tmp_path, name, 0.11, 0.112)) for name in ("a", "b")]
+    measured = Estimate(0.1, 0.1, 0.1, (0.1, 0.1))
+    at = [
+        ConditionVerdict(BASE.key, 0.1, measured if word == "reproduced" else None, word, "why", 2)
+        for word in (before, after)
+    ]
+    stated = runs_[0].judged("event_loop/example")
+    assert stated is not None
+    row = _row("event_loop/example", stated.claims[0], at[0], at[1], Kinds(runs_[:1], runs_[1:], "", ""), runs_)
+    assert row.change == "not comparable" and row.blocked is blocked
 
 
 def test_the_same_run_again_is_the_same(tmp_path: Path) -> None:
