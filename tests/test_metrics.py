@@ -207,6 +207,19 @@ def test_the_window_begins_when_the_warm_up_really_ended() -> None:
     assert rate(3.0) == pytest.approx(10.0) and rate(None) == pytest.approx(10.0)
 
 
+@pytest.mark.parametrize("busiest", [(Stage(200, 2.0),), (Stage(200, 1.0), Stage(200, 1.0))])
+def test_recovery_counts_from_the_last_of_the_busiest_stages(busiest: tuple[Stage, ...]) -> None:
+    """100/s is what the target can do: 200 wait when the 200/s end, and 50/s leave 50/s to catch up, half a second of waiting 50 before."""
+    load = StagedLoad((Stage(50, 1.0), *busiest, Stage(50, 6.0)))
+    planned = np.concatenate([np.arange(50) / 50, 1 + np.arange(400) / 200, 3 + np.arange(300) / 50])
+    done, free_s = [], 0.0
+    for at_s in planned:
+        free_s = max(free_s, at_s) + 0.01
+        done.append(free_s - at_s)
+    trial, condition = trial_of(load, planned.tolist(), done, 9.0)
+    assert value(trial, condition, "recovery_s", "0.5") == pytest.approx(3.0, abs=0.1)
+
+
 @pytest.mark.parametrize("code", [TIMEOUT, CENSORED])
 def test_a_burst_of_which_an_answer_never_came_has_not_ended(code: int) -> None:
     trial, condition = trial_of(Burst(3, 1), [0.0, 0.0, 0.0], [0.1, 0.2, 9.0], 3.0)

@@ -151,11 +151,14 @@ def time_to_breach(context: Context) -> float:
 
 
 def recovery(context: Context) -> float:
-    """From the end of the busiest stage until the median latency of each 0.1 s stays within the limit; +inf if it never does."""
+    """From the end of the busiest stage (the last of equal ones) until the median latency of each 0.1 s stays within the limit.
+
+    +inf if it never does.
+    """
     load = context.condition.load
     if not isinstance(load, StagedLoad) or len(load.stages) < 2:
         raise refuse("recovery needs a staged load", "Add a stage of a lower rate after the overload.")
-    busiest = max(range(len(load.stages)), key=lambda index: load.stages[index].rate_per_s)
+    busiest = max(range(len(load.stages)), key=lambda index: (load.stages[index].rate_per_s, index))
     ended = sum(stage.duration_s for stage in load.stages[: busiest + 1])
     times, above = _above_limit(context)
     late = times >= ended
