@@ -20,6 +20,7 @@ from lab.model import (
     ClosedLoad,
     Condition,
     Event,
+    Journey,
     Load,
     OpenLoad,
     Stage,
@@ -88,6 +89,22 @@ print(json.dumps(turns))
     assert Counter(json.loads(in_child(code))) == {"a": 2, "b": 9}
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_arrival_is_moved_beyond_the_end(seed: int) -> None:
+    """What is due after the end is never sent: the arms would differ by a request."""
+    code = f"""
+import json
+from lab.loadgen.duet import moved
+from lab.loadgen.schedule import trace_of
+from lab.model import OpenLoad
+load = OpenLoad(10.0)
+trace = trace_of(load, 2.0, {seed})
+print(json.dumps([list(moved(trace, load, arm, 2, {seed}).offsets_ns) for arm in (0, 1)]))
+"""
+    asked = len(trace_of(OpenLoad(10.0), 2.0, seed))
+    assert [sum(at < 2 * 10**9 for at in offsets) for offsets in json.loads(in_child(code))] == [asked, asked]
+
+
 @pytest.mark.parametrize("load", [OpenLoad(100.0), StagedLoad((Stage(50.0, 1.0), Stage(200.0, 1.0)))])
 def test_open_arrivals_keep_their_index_and_take_each_place_as_often(load: OpenLoad | StagedLoad) -> None:
     code = f"""
@@ -107,7 +124,8 @@ print(json.dumps([[list(one.offsets_ns), list(one.indices), one.hash == trace.ha
         assert same_hash and all(a <= b for a, b in pairwise(offsets)) and sorted(indices) == list(trace.indices)
         delays.append({index: offset - planned[index] for offset, index in zip(offsets, indices, strict=True)})
     first, second = delays
-    assert all({first[index], second[index]} == {0, step_ns} for index in planned)
+    last_ns = round(trace.duration_s * 1e9) - 1
+    assert all({first[index], second[index]} == {0, min(step_ns, last_ns - at)} for index, at in planned.items())
     assert 0.4 < sum(delay == 0 for delay in first.values()) / len(first) < 0.6
 
 
@@ -136,6 +154,35 @@ def test_a_duet_measures_each_arm_by_itself(tmp_path: Path, load: Load, takes_tu
     if takes_turns:
         both = sorted((row[SENT], row[DONE]) for own in rows for row in own)
         assert all(done <= sent for (_, done), (sent, _) in pairwise(both)), "never two at once"
+
+
+GUEST = """
+from lab.loadgen.users import LabUser
+
+class Guest(LabUser):
+    def on_start(self):
+        for _ in range(3 if self.variant == "one" else 0):
+            self.get("/login", name="login")
+
+    def journey(self):
+        for _ in range(2):
+            self.get("/", name="page")
+"""
+
+
+def test_an_arm_may_ask_more_before_the_start_than_the_other(tmp_path: Path) -> None:
+    """Turns are taken in the load: before it nobody waits for an arm that has nothing to ask."""
+    scenario = tmp_path / "duet.py"
+    scenario.write_text("import lab.loadgen.crew\n\nlab.loadgen.crew.START_TIMEOUT_S = 5.0\n" + GUEST)
+    with (
+        little_server(at_once) as one, little_server(at_once) as other,
+        Guard() as guard, load_child(guard, tmp_path / "load", {}) as child,
+    ):  # fmt: skip
+        job = job_of(scenario, Condition("a duet", Journey(2), duet=True), "", one.url, 11)
+        job["arms"] = [{"variant": "one", "url": one.url}, {"variant": "other", "url": other.url}]
+        measured = child.run_all(job, 20.0, lambda at_ns: None, lambda message: None)
+    assert [arm.error for arm in measured.values()] == ["", ""]
+    assert [len(server.load) for server in (one, other)] == [2 * 3 + 2 * 2, 2 * 2]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ import pytest
 
 from lab.codec import to_dict
 from lab.load import Measured, job_of, load_child
-from lab.loadgen.schedule import trace_of
+from lab.loadgen.schedule import arrivals_ns, trace_of
 from lab.loadgen.sharing import share_of
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, OpenLoad, Stage, StagedLoad
 from lab.processes import Guard
 from lab.services.upstream import start_upstream
+from tests.generator import drive
+from tests.little_server import at_once, little_server
 
 ROOT = Path(__file__).resolve().parent.parent
 AT = {name: index for index, name in enumerate(SAMPLE_COLUMNS)}
@@ -227,3 +230,30 @@ def test_the_shares_of_a_load_are_the_whole(processes: int) -> None:
     parts = [share_of(ClosedLoad(7, requests=20), one, processes) for one in range(processes)]
     assert sum(part.users for part in parts if isinstance(part, ClosedLoad)) == 7
     assert sum(part.requests or 0 for part in parts if isinstance(part, ClosedLoad)) == 20
+
+
+@pytest.mark.parametrize(("rate", "duration_s"), [(3.0, 10.0), (77.0, 3.0), (96.0, 10.0), (250.0, 0.4), (0.3, 10.0)])
+def test_uniform_arrivals_all_come_before_the_end(rate: float, duration_s: float) -> None:
+    """In a staged load the one too many would come with the first of the next stage."""
+    offsets = list(arrivals_ns(Stage(rate, duration_s), "uniform", random.Random(1)))
+    assert len(offsets) == round(rate * duration_s) and offsets[0] == 0 and offsets[-1] < duration_s * 1e9
+
+
+TWO_AT_ONCE = """
+class Both(LabUser):
+    def journey(self):
+        asked = [gevent.spawn(self.get, path, name=path) for path in ("/a", "/b")]
+        gevent.joinall(asked, timeout=2.0)
+        for one in asked:
+            one.get(block=False)
+"""
+
+
+def test_a_user_that_sends_two_requests_at_once_is_told(tmp_path: Path) -> None:
+    """On one connection the second would be given the answer to the first."""
+    with little_server(at_once) as server:
+        load = drive(tmp_path, TWO_AT_ONCE, server.url, Condition("c", Journey(1)), fails=True)
+        asked = [one.path for one in server.load]
+    assert "one request at a time" in load.measured.error
+    assert load.measured.request_names == ("/a",) and load.outcomes() == {"ok": 1} and asked == ["/a"]
+    load.assert_counted()

@@ -166,7 +166,7 @@ class Arms:
 
     def __init__(self, job: dict[str, Any]) -> None:
         asked = job.get("arms") or [{"variant": job["variant"], "url": job["url"]}]
-        turnstiles = Turnstiles([arm["variant"] for arm in asked], job["seed"])
+        self._turnstiles = Turnstiles([arm["variant"] for arm in asked], job["seed"])
         self.drives: dict[str, Drive] = {}
         for number, arm in enumerate(asked):
             state = state_of({**job, **arm})
@@ -174,7 +174,7 @@ class Arms:
             if len(asked) > 1:
                 state.place = number, len(asked)
                 if not isinstance(state.condition.load, OpenLoad | StagedLoad):
-                    kind = arm_of(kind, arm["variant"], turnstiles.of)
+                    kind = arm_of(kind, arm["variant"], self._turnstiles)
             kind.state = state
             environment = Environment(user_classes=[kind], host=arm["url"], catch_exceptions=False)
             self.drives[arm["variant"]] = Drive(kind, state, environment.create_local_runner())
@@ -206,6 +206,7 @@ class Arms:
         """The instant of the start, asked for by whoever comes last."""
         self._waiting -= 1
         if not self._waiting:
+            self._turnstiles.open = True
             self._start.set(ready())
         start_ns = self._start.get()
         assert start_ns is not None

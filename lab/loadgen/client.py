@@ -78,7 +78,7 @@ class Connection:
         self._wait: Callable[[], object]
         self._wait_both: Callable[[], object]
         self._used = 0
-        self._opening = False  # from the beginning of a connect until it has succeeded
+        self.opening = False  # from the beginning of a connect until it has succeeded or the exchange is over
         self._expired = False  # the request in flight ran out of time
         self._broken = False  # the connection serves no further request
         self.deadline_ns = 0
@@ -91,10 +91,13 @@ class Connection:
 
     def open(self) -> None:
         """Connect if need be; a connection that the server has closed meanwhile is reopened.  Raises OSError."""
-        if self._socket is None:
-            self._connect()
-        elif self._look(0):
-            self._renew()
+        try:
+            if self._socket is None:
+                self._connect()
+            elif self._look(0):
+                self._renew()
+        finally:
+            self.opening = False
 
     def close(self) -> None:
         """Close; the next exchange opens a new one."""
@@ -114,7 +117,7 @@ class Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> None:
-        self._opening = True
+        self.opening = True
         for address in self._addresses:
             try:
                 fresh = connect(*address, self._timeout_s)
@@ -125,7 +128,7 @@ class Connection:
         self._addresses = (address,)  # the one that works stays: a host's addresses are not all tried each time
         ends = by_hub(fresh) if self._cooperative else by_poll(fresh, lambda: self.deadline_ns, self.expire)
         self._look, self._send, self._recv, self._wait, self._wait_both = ends
-        self._socket, self._used, self._opening, self._broken = fresh, 0, False, False
+        self._socket, self._used, self.opening, self._broken = fresh, 0, False, False
 
     def _renew(self) -> None:
         """The look found something on an idle connection: bytes that nobody asked for, or its end."""
@@ -278,7 +281,7 @@ class Connection:
         return Exchange(sent_ns, first_ns, done_ns, outcome, reused, NO_HEAD, b"", b"", f"{word}: {error}")
 
     def _outcome_of(self, request: bytes, first_ns: int, error: Exception) -> tuple[int, str]:
-        if self._opening:
+        if self.opening:
             if isinstance(error, TimeoutError):
                 return REFUSED, PROBLEM_NO_ACCEPT
             if isinstance(error, ConnectionResetError):  # it was open: a refused handshake is a ConnectionRefusedError
@@ -295,7 +298,7 @@ class Connection:
 
     def _let_go(self) -> None:
         """The end of a connection, and of whatever was in flight on it."""
-        self._expired, self._opening, self.deadline_ns = False, False, 0
+        self._expired, self.opening, self.deadline_ns = False, False, 0
         self.close()
 
 

@@ -5,8 +5,8 @@ for nobody, so there every arrival is moved within its place of the trace instea
 """
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from lab.loadgen.schedule import NS_PER_S, Trace
 from lab.loadgen.turnstile import Turnstile
@@ -14,12 +14,14 @@ from lab.loadgen.users import LabUser, Reply
 from lab.model import OpenLoad, StagedLoad
 
 
-def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstile]) -> type[LabUser]:
-    """The user class for one arm: the scenario's own, whose requests wait for their turn."""
+def arm_of(kind: type[LabUser], arm: str, turnstiles: "Turnstiles") -> type[LabUser]:
+    """The user class for one arm: the scenario's own, whose requests in the load wait for their turn."""
 
     class Arm(kind):  # type: ignore[misc, valid-type]
         def request(self, *arguments: Any, **options: Any) -> Reply:
-            turnstile = turnstile_of(self.number)
+            if not turnstiles.open:
+                return cast(Reply, super().request(*arguments, **options))
+            turnstile = turnstiles.of(self.number)
             turnstile.enter(arm)
             try:
                 reply: Reply = super().request(*arguments, **options)
@@ -28,18 +30,23 @@ def arm_of(kind: type[LabUser], arm: str, turnstile_of: Callable[[int], Turnstil
                 turnstile.leave(arm)
 
         def rest(self) -> None:
-            turnstile_of(self.number).retire(arm)
+            turnstiles.of(self.number).retire(arm)
 
     Arm.__name__ = kind.__name__
     return Arm
 
 
 class Turnstiles:
-    """One turnstile for the users of each number, made when the first of them comes."""
+    """One turnstile for the users of each number, made when the first of them comes.
+
+    They are ``open`` from the start of the load on.  Before it the arms ask as much as each needs: who has asked all it wanted stands
+    at the line, and would never take the turn that the other waits for.
+    """
 
     def __init__(self, arms: Sequence[str], seed: int) -> None:
         self._arms, self._seed = tuple(arms), seed
         self._made: dict[int, Turnstile] = {}
+        self.open = False
 
     def of(self, number: int) -> Turnstile:
         """The turnstile of the users of this number."""
@@ -56,11 +63,12 @@ def moved(trace: Trace, load: OpenLoad | StagedLoad, arm: int, arms: int, seed: 
     """
     rates = [stage.rate_per_s for stage in load.stages] if isinstance(load, StagedLoad) else [load.rate_per_s]
     step_ns = NS_PER_S / max(rates) / arms
+    last_ns = round(trace.duration_s * NS_PER_S) - 1  # what is due later would never be sent, in one arm only
     draw = random.Random(f"{seed}/duet")
     placed = []
     for offset_ns, index in zip(trace.offsets_ns, trace.indices, strict=True):
         place = draw.sample(range(arms), arms)[arm]
-        placed.append((round(offset_ns + place * step_ns), index))
+        placed.append((min(round(offset_ns + place * step_ns), last_ns), index))
     placed.sort()
     offsets = [offset_ns for offset_ns, _ in placed]
     return Trace(offsets, [index for _, index in placed], trace.duration_s, trace.hash)

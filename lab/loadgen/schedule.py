@@ -77,7 +77,8 @@ def arrivals_ns(stage: Stage, arrivals: Arrivals, rng: random.Random) -> Iterabl
     end_ns = round(stage.duration_s * NS_PER_S)
     gap_ns = NS_PER_S / stage.rate_per_s
     if arrivals == "uniform":
-        for index in range(math.ceil(end_ns / gap_ns)):
+        # rounded: 10 s at 3/s are 30 gaps, and 30.000000000000004 of them in floating point
+        for index in range(math.ceil(round(end_ns / gap_ns, 6))):
             yield int(index * gap_ns)
         return
     uniform, log = rng.random, math.log

@@ -28,6 +28,9 @@ new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function
 OWN_HEADERS = {"x-lab-own": "1"}
 """What the lab asks for itself: the wrapper counts it apart from the load."""
 
+ONE_AT_A_TIME = "a user has one connection and sends one request at a time; this one waits for an answer already: take further users"
+"""Else the second would be given the answer to the first."""
+
 
 class Reply(NamedTuple):
     """An answer.  ``status`` is 0 and ``error`` one of ``OUTCOMES`` where there was none."""
@@ -109,15 +112,17 @@ class LabUser(User):  # type: ignore[misc]
 
         ``expect`` are the statuses that count as a success (None: 200 to 299); any other answer is an ``http_error``.
         """
-        state = type(self).state
+        state, connection = type(self).state, self._connection
+        if connection.deadline_ns or connection.opening:
+            raise RuntimeError(ONE_AT_A_TIME)
         wire = self._wire(method, path, json, headers, body)
         begin_ns = monotonic_ns()
         if state is None:
-            done = self._connection.exchange(wire, to_head=method == "HEAD")
+            done = connection.exchange(wire, to_head=method == "HEAD")
             self._report(method, name or path, begin_ns, done, expect)
             return _reply(done, begin_ns)
         if state.reconnect:
-            self._connection.close()
+            connection.close()
         name_id = state.recorder.names.id_of(name or f"{method} {path.partition('?')[0]}")
         if self.planned_ns:  # a task may send more than the request that was planned
             planned_ns, dispatched_ns, self.planned_ns = self.planned_ns, self.dispatched_ns, 0
@@ -127,7 +132,7 @@ class LabUser(User):  # type: ignore[misc]
         state.begun += 1
         state.in_flight_ns -= begin_ns
         try:
-            done = self._connection.exchange(wire, to_head=method == "HEAD")
+            done = connection.exchange(wire, to_head=method == "HEAD")
         except BaseException as problem:
             self._broken_off(state, problem, begin_ns, (planned_ns, dispatched_ns, name_id, level))
             raise
