@@ -506,6 +506,22 @@ def test_g7_a_plateau_that_nothing_of_the_server_explains() -> None:
     assert with_values(loop_lag_max_s=0.5, loop_lag_p50_s=0.0).passed is False, "one late moment is no saturated loop"
 
 
+def test_g7_users_that_began_at_once_are_not_held_by_the_server() -> None:
+    few, many = Condition("few", ClosedLoad(4), 2.0), Condition("many", ClosedLoad(12), 2.0)
+    before = facts(made(few.load, 200), few)
+
+    def peak(most: float, took_s: float, condition: Condition = many) -> GateResult:
+        seen = facts(made(condition.load, 210, took_s=took_s), condition)
+        held = replace(seen, values={**seen.values, "server_in_flight_max": most})
+        return gate("G7", Cell(condition, [held], beside=[(few, [before])]))
+
+    assert peak(12.0, 0.010).passed is False, "all twelve at one moment, and one of them on the average"
+    assert peak(12.0, 0.115).passed is True and peak(9.0, 0.115).passed is False
+    # 105 answers a second, and 0.05 s of thinking after each: five of the twelve think
+    thinking = Condition("thinking", ClosedLoad(12, think_s=0.05), 2.0)
+    assert peak(7.0, 0.065, thinking).passed is True and peak(7.0, 0.030, thinking).passed is False
+
+
 def test_g7_cpu_of_the_warm_up_saturates_nothing() -> None:
     """Half of a core over warm-up and window is no busy server, though it is nine tenths of the window's length; nor is a busy warm-up."""
     few, many = Condition("few", ClosedLoad(4), 2.0), Condition("many", ClosedLoad(12), 2.0)
@@ -564,7 +580,7 @@ def test_g8_a_target_that_fails_most_requests_fails_those_of_the_bystander_too(s
     load = OpenLoad(500.0)
 
     def share_of_ours(good: int, times: list[float | None], older: bool = False) -> GateResult:
-        extra = {"probe_client_s": times} if older else {"probe_client": {"times_s": times}}
+        extra: dict[str, object] = {"probe_client_s": times} if older else {"probe_client": {"times_s": times}}
         trial = made(load, 1000, extra=extra)
         columns = columns_of(matrix_of(trial))
         failed = np.arange(1000) >= good

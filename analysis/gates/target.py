@@ -35,15 +35,29 @@ def _mean_rate(trials: Sequence[TrialFacts], variant: str) -> float | None:
     return sum(rates) / len(rates) if rates else None
 
 
+def _reconnects(condition: Condition) -> bool:
+    """Whether users open a connection for each request: then they also wait for the target before anything is in flight."""
+    return isinstance(condition.load, ClosedLoad) and condition.load.reconnect
+
+
+def _waiting_users(trial: TrialFacts, condition: Condition) -> float:
+    """How many users of a closed load wait for an answer at a time, if all that do not think do: by Little's law the rate x their thinking do."""
+    load = condition.load
+    if not isinstance(load, ClosedLoad):
+        return 0.0
+    return max(load.users - load.think_s * (trial.number("throughput_rps") or 0.0), 0.0)
+
+
 def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFacts]) -> dict[str, bool]:
     """Which resources of the server were exhausted: what a plateau may be waiting for.  ``fewer`` are trials with fewer users.
 
-    The loop counts by the share of time that it was late, not by one late moment.
+    The loop counts by the share of time that it was late, not by one late moment; users are held where most of them wait at the peak and
+    on the average, not where they only began at once.
     """
     busy = {name: trial.cores_used(name) or 0.0 for name in trial.record.processes}
     lag, threads = trial.number("loop_lag_p50_s"), trial.number("threads_borrowed_max")
     held = trial.number("server_in_flight_max")
-    users = condition.load.users if isinstance(condition.load, ClosedLoad) else 0
+    users = _waiting_users(trial, condition)
     peak = trial.record.activity.get("total", 0)
     return {
         "server CPU": busy.get("server", 0.0) >= limit("saturated") * condition.workers,
@@ -51,7 +65,8 @@ def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFac
         "redis CPU": busy.get("redis", 0.0) >= limit("saturated"),
         "event loop": lag is not None and lag >= limit("blocked_loop_s"),
         "threads": threads is not None and threads >= limit("thread_tokens"),
-        "held by the server": held is not None and users > 0 and held * condition.workers >= limit("saturated") * users,
+        "held by the server": held is not None and users > 0 and held * condition.workers >= limit("saturated") * users
+        and (_reconnects(condition) or trial.mean_in_flight >= limit("saturated") * users),
         "pool": peak > 0 and any(other.record.activity.get("total", 0) == peak for other in fewer),
     }  # fmt: skip
 
