@@ -18,12 +18,16 @@ from analysis.verdicts import RELATION_WORDS, Conclusion, Question, judge_estima
 
 @dataclass(frozen=True)
 class Missing:
-    """A planned pair without a value, why, and whether it may have been as low as 0 or as high as "never"."""
+    """A planned pair without a value, why, and whether it may have been as low as 0 or as high as "never".
+
+    ``crashed`` says that a trial of it failed: no gate looked at that one, so no gate of another arm excuses it.
+    """
 
     pair: int
     reason: str
     may_be_zero: bool
     may_be_never: bool
+    crashed: bool = False
 
 
 def told(missing: Sequence[Missing]) -> str:

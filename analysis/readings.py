@@ -34,12 +34,17 @@ class Readings:
         return len(self.values) + len(self.missing) + len(self.spoiled)
 
     def without(self, spoiled: Mapping[int, GateResult]) -> "Readings":
-        """These readings without the pairs that a gate of the lab's own side spoiled: whatever they say is not the target's."""
+        """These readings without the pairs that a gate of the lab's own side spoiled: whatever they say is not the target's.
+
+        A crash stays: the gate failed in the other arm, and noise beside a crash must not favour the variant that crashed.
+        """
+        crashed = {one.pair for one in self.missing if one.crashed}
+        left_out = {pair: gate for pair, gate in sorted(spoiled.items()) if pair not in crashed}
         known = self.values.keys() | {one.pair for one in self.missing}
         return Readings(
-            {pair: value for pair, value in self.values.items() if pair not in spoiled},
-            tuple(one for one in self.missing if one.pair not in spoiled),
-            {pair: gate for pair, gate in sorted(spoiled.items()) if pair in known},
+            {pair: value for pair, value in self.values.items() if pair not in left_out},
+            tuple(one for one in self.missing if one.pair not in left_out),
+            {pair: gate for pair, gate in left_out.items() if pair in known},
         )
 
     @property
@@ -87,7 +92,7 @@ def _arm(trial: TrialFacts | None, ref: MetricRef) -> _Arm:
     if isinstance(value, Refusal):
         return _Arm(None, f"{ref}: {value.reason}", own_doing=True, refused=True)
     if value is None or math.isnan(value) or value == -math.inf:
-        return _Arm(None, f"{ref} was not measured", own_doing=True)
+        return _Arm(None, f"{ref} was not measured", own_doing=True, refused=True)
     return _Arm(float(value))
 
 
@@ -110,7 +115,8 @@ def _missing(pair: int, expression: MetricExpression, above: _Arm, below: _Arm |
     if below is not None and below.own_doing and expression.denominator is not None:
         may_be_zero, may_be_never = _may_be(expression.denominator, refused=below.refused)
         zero, never = zero or may_be_never, never or may_be_zero
-    return Missing(pair, reason, zero, never)
+    crashed = any(one.own_doing and not one.refused for one in (above, below) if one is not None)
+    return Missing(pair, reason, zero, never, crashed)
 
 
 def _reading(pair: int, expression: MetricExpression, arms: Mapping[str, TrialFacts]) -> float | Missing:

@@ -357,6 +357,17 @@ def test_a_spoiled_pair_is_left_out_and_named(tmp_path: Path) -> None:
     assert measured is not None and measured.pairs == (0, 1, 3, 4, 5, 6, 7) and found.at_headline.planned == 8
 
 
+@pytest.mark.parametrize(("metric", "relation"), [(P50, "at_most"), (RATIO, "at_most"), (RATIO, "about")])
+def test_noise_in_the_other_arm_excuses_no_crash(metric: str, relation: str, tmp_path: Path) -> None:
+    quiet, loud = Said(0.01), noisy(1, count=2)[1]
+    asked = claim(metric, 1.0 if metric == RATIO else 0.01, relation)
+    script: dict[str, tuple[Any, ...]] = {"naive": (quiet,) * 6, "correct": with_lost(1, loud, (quiet,) * 6)}  # type: ignore[arg-type]
+    assert one(tmp_path / "noise", script, asked, 6).verdict == "reproduced"
+    script["naive"] = with_lost(1, FAILED, script["naive"])
+    found = one(tmp_path / "crash", script, asked, 6)
+    assert found.verdict == "inconclusive" and f"pair 2: naive: {FAILED}" in found.at_headline.reason
+
+
 def test_noise_leaves_counts_alone(tmp_path: Path) -> None:
     rows = tuple(replace(row, record={**row.record, "observed": {"lost": 3.0}}) for row in noisy(*range(8)))
     found = one(tmp_path, {"naive": rows}, claim(LOST, 3.0, tolerance=0.0), 8)
