@@ -19,7 +19,7 @@ from analysis.case import collect
 from analysis.doubting import most_overloaded
 from analysis.facts import TrialFacts
 from analysis.gates import spoiled_by, spoiled_pairs
-from analysis.metrics import METRICS, family_of, unit_of
+from analysis.metrics import METRICS, Refusal, family_of, unit_of
 from analysis.model import Estimate, GateResult
 from analysis.readings import fewest_left
 from analysis.verdicts import EQUIVALENCE
@@ -202,19 +202,27 @@ def _seen(
     arms = {arm: _by_pair(trials, arm, metric, left_out) for arm in ARMS}
     harms = _harms(arms["naive"], arms["correct"], rate=family_of(ref) == "rate", relative=relative)
     failed = [trial.record.reason for trial in trials if not trial.ok]
-    problem = spoiled or (failed[0] if failed else _missing(metric, len(harms), planned - len(left_out)))
+    problem = spoiled or (
+        failed[0] if failed else _missing(metric, len(harms), planned - len(left_out), _why_not(trials, metric))
+    )
     means = [sum(arm.values()) / len(arm) if arm and not spoiled else None for arm in arms.values()]
     harm = statistics.of_ratios(list(harms.values())) if harms and not spoiled else None
     cell = Cell(server_name(condition), condition.workers, cell_name(condition), condition.key, means[0], means[1], harm, problem)  # fmt: skip
     return _Seen(cell, harms, arms, not spoiled)
 
 
-def _missing(metric: str, found: int, expected: int) -> str:
+def _why_not(trials: Sequence[TrialFacts], metric: str) -> str:
+    """Why some trials that were done have no such number: a refusal says so itself."""
+    refused = [one.reason for trial in trials if trial.ok and isinstance(one := trial.values.get(metric), Refusal)]
+    return refused[0] if refused else "requests were never answered"
+
+
+def _missing(metric: str, found: int, expected: int, why: str) -> str:
     """Why the pairs that there are allow no word, or ""."""
     if not found:
-        return f"{metric} could not be measured under both variants"
+        return f"{metric} could not be measured under both variants: {why}"
     if found < expected:
-        return f"{expected - found} of {expected} pairs have no {metric}: requests were never answered"
+        return f"{expected - found} of {expected} pairs have no {metric}: {why}"
     return ONE_PAIR if found == 1 else ""
 
 

@@ -1,5 +1,6 @@
 """Compare (configurations inside one run), on runs of the fake executor."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from analysis import statistics
-from analysis.compare import Comparison, compare_gotcha, false_alarms, is_known, word_of
+from analysis.compare import Comparison, _seen, compare_gotcha, false_alarms, is_known, word_of
 from analysis.compared import document, sentence, table
+from analysis.facts import TrialFacts
+from analysis.metrics import Refusal
 from lab.describe import under_servers
 from lab.errors import LoadError, NotHereError, UsageError
 from lab.grid import as_grid, harm_of, packages_name, parse_packages
@@ -20,6 +23,7 @@ from lab.model import (
     ClosedLoad,
     Condition,
     GotchaPlan,
+    MetricExpression,
     OpenLoad,
     RunPlan,
     Server,
@@ -411,3 +415,23 @@ def test_where_correct_reads_nothing_the_naive_count_is_the_harm(
     gotcha = as_grid(gotcha_plan(lost, conditions=(BASE,)), gotcha_plan(lost, conditions=cells))
     found = compared(tmp_path, gotcha, Counting(counts))
     assert [answer.said for answer in found.answers] == [word] and not found.relative
+
+
+def test_a_number_that_was_refused_is_not_said_to_be_an_answer_that_never_came() -> None:
+    """Nobody went unanswered: there were too few requests for a p99."""
+    condition = Condition("one", ClosedLoad(10), 2.0)
+
+    def trial(variant: str, pair: int, value: float | Refusal) -> TrialFacts:
+        record = TrialRecord("event_loop/example", condition.key, pair, variant, 1, "ok")
+        return TrialFacts(record, f"{pair}-{variant}", {"latency_p99_s": value})
+
+    few = Refusal("p99 of latency needs 368 requests, there are 300")
+    ref = MetricExpression.parse("naive.latency_p99_s").numerator
+
+    def problem(last: float | Refusal) -> str:
+        trials = [trial(arm, pair, 0.1) for arm in ("naive", "correct") for pair in range(2)]
+        trials += [trial("naive", 2, 0.1), trial("correct", 2, last)]
+        return _seen(condition, trials, (), ref, planned=3, relative=True).cell.problem
+
+    assert problem(few) == f"1 of 3 pairs have no latency_p99_s: {few.reason}"
+    assert problem(math.inf) == "1 of 3 pairs have no latency_p99_s: requests were never answered"
