@@ -54,6 +54,7 @@ class PoolWatch:
         self.libraries: list[str] = []
         self._pools: dict[int, Known] = {}
         self._lock = threading.Lock()  # pools are used in threads; nothing else is locked while it is held
+        self._meeting = threading.RLock()
         self._out = self._waiting = 0
 
     def know(self, pool: Any, reader: Reader) -> None:
@@ -61,6 +62,14 @@ class PoolWatch:
         known = self._pools.get(id(pool))
         if known is not None and known.pool() is pool:
             return
+        with (
+            self._meeting
+        ):  # two threads may meet it first: the line that is watched must be the one that the pool uses
+            known = self._pools.get(id(pool))
+            if known is None or known.pool() is not pool:
+                self._meet(pool, reader)
+
+    def _meet(self, pool: Any, reader: Reader) -> None:
         key = id(pool)
         try:
             alive: Callable[[], Any] = weakref.ref(pool, lambda _: self._pools.pop(key, None))

@@ -5,6 +5,7 @@ import gc
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from sqlalchemy.pool import base as pool_base
 from sqlalchemy.util import greenlet_spawn
 
 from analysis.frames import open_trial
-from lab.pools import SQLALCHEMY, PoolWatch, watch_pools
+from lab.pools import SQLALCHEMY, PoolWatch, Reader, watch_pools
 from lab.record import SERVER_COLUMNS, TrialRecord
 from lab.rows import NOT_WATCHED
 from lab.services.supervisor import Services
@@ -166,6 +167,35 @@ def test_tasks_that_wait_for_asyncpg_are_counted(watch: PoolWatch, tmp_path: Pat
         assert services.postgres is not None
         database = services.postgres.fresh_copy(None)
         assert asyncio.run(use(services.postgres.url(database))) == ((2, 3), (0, 0))
+
+
+class Meeting:
+    """A pool that two threads use for the first time: the second comes while the first puts its line in place."""
+
+    waiters: Any
+    second: Any
+
+    def __init__(self, second: Any) -> None:
+        self.__dict__.update(waiters=deque(), second=second)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+        if not self.second.ident:
+            self.second.start()
+            self.second.join(0.5)
+
+
+def test_two_threads_that_meet_a_pool_first_leave_one_line() -> None:
+    watch, reader = PoolWatch(), Reader(lambda pool: 0, lambda pool: (pool, "waiters"))
+    watch.libraries.append("a library")
+    pool: Any = None
+    second = threading.Thread(target=lambda: watch.know(pool, reader))
+    pool = Meeting(second)
+    watch.know(pool, reader)
+    second.join()
+    pool.waiters.append("somebody")
+    assert watch.take() == (0, 1)
+    assert watch.take() == (0, 1), "still waiting in the next row"
 
 
 def test_a_pool_without_numbers_counts_as_none() -> None:
