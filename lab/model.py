@@ -249,13 +249,38 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Survival:
+    """What a remedy must hold while a service or a process of it fails; ``lab.faults`` makes the conditions and claims of it.
+
+    ``user`` works steadily (``users`` of them, closed loop) and counts what it did.  ``answer_within_s`` is the longest that any request may
+    take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
+    maps a word ("lost", "doubled", "leaked") to a metric that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
+    beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
+    """
+
+    user: str
+    answer_within_s: float
+    recover_within_s: float
+    ledger: Mapping[str, str] = field(default_factory=dict)
+    variants: tuple[str, ...] = ("correct",)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    users: int = 4
+    workers: int = 2
+    env: Mapping[str, str] = field(default_factory=dict)
+    upstream: Upstream | None = None
+    celery: CeleryWorker | None = None
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Scenario:
     """How a target is exercised and what is claimed.
 
     ``constants`` repeats the target's own module constants that the theory uses; a test holds both files to it.
     ``queries`` names SQL patterns (LIKE) that metrics such as ``sql_calls[load]`` count in pg_stat_statements.
     ``answer`` is one sentence in which ``{claim_id}`` is the measured and ``{claim_id.predicted}`` the predicted value at the headline
-    condition, with Python's format specifications.
+    condition, with Python's format specifications.  ``labels`` says in two to five words what each variant is, for charts and tables;
+    ``symptoms`` are the words and full error texts that people search for.
     """
 
     title: str
@@ -276,6 +301,9 @@ class Scenario:
     disagrees_with_source: str = ""
     quick_pairs: int = 3
     full_pairs: int = 8
+    labels: Mapping[str, str] = field(default_factory=dict)
+    symptoms: tuple[str, ...] = ()
+    survival: Survival | None = None
 
 
 # ---------------------------------------------------------------- the registered plan
