@@ -1,24 +1,41 @@
-"""Makes reports with this worker's share of the database's connections."""
+"""Makes reports with this process's share of the connections that the whole deployment may open."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-# The budget of the whole deployment (the database's limit less what others need), shared by all processes; no overflow beyond it.
+# For the whole deployment: what the database takes, less what migrations, cron jobs and a person with psql need.
 CONNECTION_BUDGET = 36
-PROCESSES = int(os.environ.get("WEB_CONCURRENCY", "1"))
+POOL_TIMEOUT_S = 3
+DRIVER = {"timeout": 2, "command_timeout": 2}  # asyncpg: seconds to connect, seconds for a statement
+AWAY = ("08", "53", "57")  # SQLSTATE classes: connection failed, too many connections, shutting down or cancelled
+log = logging.getLogger(__name__)
+
+
+def pool_share() -> int:
+    """This process's connections.  APP_PROCESSES counts all that may run at once: workers x instances, old and new during a deploy."""
+    processes = int(os.environ["APP_PROCESSES"])  # no default: a guess would be the mistake again
+    share = CONNECTION_BUDGET // processes
+    if share < 1:  # SQLAlchemy reads pool_size=0 as "no limit"
+        raise RuntimeError(f"{processes} processes cannot share {CONNECTION_BUDGET} connections: put PgBouncer between")
+    return share
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
-    engine = create_async_engine(url, pool_size=CONNECTION_BUDGET // PROCESSES, max_overflow=0, pool_timeout=30)
+    engine = create_async_engine(
+        url, pool_size=pool_share(), max_overflow=0, pool_timeout=POOL_TIMEOUT_S, connect_args=DRIVER
+    )
     app.state.sessions = async_sessionmaker(engine)
     yield
     await engine.dispose()
@@ -33,8 +50,15 @@ class Report(BaseModel):
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.sessions() as session:
-        yield session
+    try:
+        async with request.app.state.sessions() as session:
+            yield session
+    except (DBAPIError, PoolTimeout, OSError) as problem:  # asyncpg's TimeoutError is an OSError
+        code = str(getattr(getattr(problem, "orig", None), "sqlstate", ""))
+        if isinstance(problem, DBAPIError) and not problem.connection_invalidated and not code.startswith(AWAY):
+            raise
+        log.warning("No database connection: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
 @app.get("/health")

@@ -1,24 +1,33 @@
-"""Makes reports with a connection pool of 10 that may overflow by 5."""
+"""Makes reports with a connection pool of 10 that may overflow by 5, in each process."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-# For this process alone: the database gets this many from each worker of each instance, and refuses what is above its limit.
+# Looks like 15 connections, but every process opens its own pool: workers x instances x 15, and nothing adds them up.
 POOL_SIZE = 10
 MAX_OVERFLOW = 5
+POOL_TIMEOUT_S = 3
+DRIVER = {"timeout": 2, "command_timeout": 2}  # asyncpg: seconds to connect, seconds for a statement
+AWAY = ("08", "53", "57")  # SQLSTATE classes: connection failed, too many connections, shutting down or cancelled
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
-    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, pool_timeout=30)
+    engine = create_async_engine(
+        url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, pool_timeout=POOL_TIMEOUT_S, connect_args=DRIVER
+    )
     app.state.sessions = async_sessionmaker(engine)
     yield
     await engine.dispose()
@@ -33,8 +42,15 @@ class Report(BaseModel):
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.sessions() as session:
-        yield session
+    try:
+        async with request.app.state.sessions() as session:
+            yield session
+    except (DBAPIError, PoolTimeout, OSError) as problem:  # asyncpg's TimeoutError is an OSError
+        code = str(getattr(getattr(problem, "orig", None), "sqlstate", ""))
+        if isinstance(problem, DBAPIError) and not problem.connection_invalidated and not code.startswith(AWAY):
+            raise
+        log.warning("No database connection: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
 @app.get("/health")
