@@ -2,7 +2,7 @@
 
 N users sign up, all are answered, and the mail provider takes T for each welcome.  Then somebody dies before T has passed.  SIGTERM saves what the
 server waits for, up to its graceful window.  A failed job that is tried once is lost like one that was killed.  A job that is a row of the
-user's own transaction is never lost: its row is there until it is done.
+user's own transaction is not lost: its row is there until it is done, and due again when the lease of the process that took it has ended.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Literal
 import gevent
 import psycopg
 import redis
+from locust import task
 
 from lab.loadgen.users import LabUser
 from lab.model import (
@@ -27,11 +28,17 @@ from lab.model import (
     Proxy,
     Scenario,
     Server,
+    Survival,
     Upstream,
 )
 
 JOBS_AT_ONCE = 4  # JOBS_AT_ONCE in correct.py
+LEASE_S = 6.0  # LEASE_S in correct.py
+POLL_S = 0.5  # POLL_S in correct.py
+MAX_TRIES = 20  # MAX_TRIES in correct.py
 USERS = JOBS_AT_ONCE  # so that every job runs when the server is killed
+POISON = 2 * JOBS_AT_ONCE  # so that every worker task meets two jobs that can never succeed: of users that do not exist
+POISON_SQL = "INSERT INTO jobs (user_id) SELECT -n FROM generate_series(1, 8) AS n"  # POISON of them
 PROCESSES = 2  # of the Celery worker: with a multiplier of 4 it reserves all the other jobs
 KILL_S = 0.5
 JOB_S = 1.0  # all are running at KILL_S, none is done
@@ -47,24 +54,29 @@ VISIBILITY = (
 )
 OURS = ("naive", "correct")
 KILLED, TERMINATED, WINDOW = "server: SIGKILL", "server: SIGTERM", "server: SIGTERM, window too short"
-OUTAGE, NOBODY = "mail provider away", "nobody dies"
+OUTAGE, POISONED, NOBODY = "mail provider away", "jobs that always fail", "nobody dies"
 WORKER, CHILD, WARM, RAISED = (
     "Celery worker: SIGKILL",
     "pool process: SIGKILL",
     "Celery worker: SIGTERM",
     "provider away, Celery",
 )
+FAULTS_OF_CELERY = ("Celery worker killed", "Celery delivers twice")
+FAULTS_OF_REDIS = ("Redis refuses", "Redis stalls", "Redis cuts", "Redis swallows connects")
 
 
 class Visitor(LabUser):
     """Signs up; the first one waits until every welcome is sent, or until nobody has one to send any more."""
 
     def journey(self) -> None:
-        reply = self.post("/users", name="sign up", json={"email": f"user{self.number}@example.org"})
-        self.count("acknowledged", reply.status == 201)
+        self.count("acknowledged", self.sign_up() == 201)
         self.count("unsettled", 0)
         if self.number == 0:
             self.wait()
+
+    def sign_up(self) -> int:
+        """One user more; the status."""
+        return self.post("/users", name="sign up", json={"email": f"user{self.number}@example.org"}).status
 
     def wait(self) -> None:
         """Returns when nothing is left to happen: looked up in the database and the broker, not at the target."""
@@ -97,12 +109,20 @@ class Visitor(LabUser):
         return int(row[0]) if row else 0
 
 
+class Steady(Visitor):
+    """Signs up again and again."""
+
+    @task
+    def steadily(self) -> None:
+        self.sign_up()
+
+
 def web(label: str, *events: Event, job_s: float = JOB_S, proxy: Proxy | None = None, options: tuple[str, ...] = (),
-        variants: tuple[str, ...] = OURS, control: bool = False) -> Condition:  # fmt: skip
+        variants: tuple[str, ...] = OURS, control: bool = False, setup_sql: str = "") -> Condition:  # fmt: skip
     """Jobs in the server's own process, or in a table that it works off."""
     return Condition(
-        label, Journey(USERS), events=events, upstream=Upstream(job_s), proxy=proxy, server=Server(options=options), variants=variants,
-        control=control, quick_pairs=1, params={"job_s": job_s},
+        label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(job_s), proxy=proxy, server=Server(options=options),
+        variants=variants, control=control, setup_sql=setup_sql, quick_pairs=1, params={"job_s": job_s},
     )  # fmt: skip
 
 
@@ -110,7 +130,7 @@ def celery(label: str, *events: Event, variants: tuple[str, ...], quick: bool = 
            options: tuple[str, ...] = ()) -> Condition:  # fmt: skip
     """Jobs in a worker of Celery."""
     return Condition(
-        label, Journey(USERS), events=events, upstream=Upstream(JOB_S), proxy=proxy, variants=variants, quick=quick, quick_pairs=1,
+        label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(JOB_S), proxy=proxy, variants=variants, quick=quick, quick_pairs=1,
         celery=CeleryWorker(PROCESSES, options=options), params={"job_s": JOB_S},
     )  # fmt: skip
 
@@ -133,17 +153,31 @@ def under(*labels: str, value: float) -> Callable[[Condition], float | None]:
 
 
 SCENARIO = Scenario(
-    title="Jobs lost when a process dies",
-    claim="A background task dies with its process and with its first error; a job that is a row of the same transaction is never lost",
+    title="Lost background tasks: a FastAPI BackgroundTask does not survive a crash, a deploy or an error",
+    claim="Of four accepted jobs a killed server loses all four in BackgroundTasks, and none that is a row of the user's own transaction",
     parts=(8, 16),
     catalogue_ids=("bg-kill-loss", "bg-graceful-window", "bg-no-retry", "ce-early-ack-loss", "ce-child-kill-acked", "ce-seed-config"),
+    labels={
+        "naive": "FastAPI BackgroundTasks", "create_task": "asyncio.create_task", "correct": "job rows in PostgreSQL",
+        "celery_early": "Celery, default settings", "celery_late": "Celery, acks_late", "celery_source": "Celery, acks_late + reject",
+    },
+    symptoms=(
+        "BackgroundTasks lost on restart", "background task not executed", "emails not sent after deploy", "job lost", "worker crashed",
+        "Cancel 1 running task(s), timeout graceful shutdown exceeded",
+        "Task was destroyed but it is pending!",
+        "billiard.exceptions.WorkerLostError: Worker exited prematurely: signal 9 (SIGKILL)",
+        "acks_late", "outbox", "dead letter", "at-least-once",
+    ),
     services=("postgres", "redis", "upstream", "celery"),
-    constants={"JOBS_AT_ONCE": JOBS_AT_ONCE},
+    constants={"JOBS_AT_ONCE": JOBS_AT_ONCE, "LEASE_S": LEASE_S, "POLL_S": POLL_S, "MAX_TRIES": MAX_TRIES},
     conditions=(
         web(KILLED, *stopped("kill", "the server is killed")),
         web(TERMINATED, *stopped("term", "the server is asked to end"), variants=("naive", "create_task", "correct")),
         web(WINDOW, *stopped("term", "the server is asked to end"), job_s=LONG_JOB_S, options=("--timeout-graceful-shutdown", str(WINDOW_S))),
         web(OUTAGE, Event(OUTAGE_S, "fault", statement="pass", label="the provider is back"), proxy=Proxy("upstream", "refuse")),
+        web(
+            POISONED, variants=("correct",), setup_sql=POISON_SQL,
+        ),
         celery(
             WORKER, *restarted("kill", "celery", "the Celery worker is killed"), options=VISIBILITY, variants=("celery_early", "celery_source"),
         ),
@@ -162,79 +196,101 @@ SCENARIO = Scenario(
     probes=(Probe("/health", body={"status": "ok"}), Probe("/users", method="POST", json={"email": "nobody"}, status=422)),
     final_reads=(
         FinalRead("lost", sql="SELECT count(*) FROM users WHERE id NOT IN (SELECT user_id FROM welcomes)"),
-        FinalRead("users", sql="SELECT count(*) FROM users"),
+        FinalRead(
+            "forgotten",
+            sql="SELECT count(*) FROM users WHERE id NOT IN (SELECT user_id FROM welcomes) AND id NOT IN (SELECT user_id FROM jobs)",
+        ),
         FinalRead("repeated", sql="SELECT count(*) - count(DISTINCT user_id) FROM welcomes"),
+        FinalRead("poisoned", sql="SELECT count(*) FROM jobs WHERE user_id < 0 AND error IS NOT NULL"),
+        FinalRead("buried", sql="SELECT count(*) FROM jobs WHERE tries >= 20"),  # MAX_TRIES
+        FinalRead("delay_s", sql="SELECT max(extract(epoch FROM sent_at - created_at)) FROM welcomes JOIN users ON users.id = user_id"),
     ),
     queries={"enqueue": "INSERT INTO jobs%"},
+    survival=Survival(
+        user="Steady", answer_within_s=3.5, recover_within_s=3.0, upstream=Upstream(0.05),
+        ledger={"lost": "final[forgotten]", "doubled": "final[repeated]", "buried": "final[buried]"},
+        without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY),  # correct uses neither
+    ),
     claims=(
         Claim(
-            "killed", "harm", "every background task that runs is lost with the process", "naive.final[lost]",
+            "killed", "harm", "a killed server loses every background task that it had accepted", "naive.final[lost]",
             predict=under(KILLED, value=USERS), tolerance=0.0, null=0.0,
-            formula="N, the jobs accepted and not finished", source="they are in its memory only; claims bg-kill-loss",
+            formula="N, the jobs accepted and not finished", source="Starlette documentation, Background Tasks: they run in the same process",
         ),
         Claim(
-            "window", "harm", "and so is what does not fit the graceful window", "naive.final[lost]",
+            "window", "harm", "a deployment loses the tasks that outlast the graceful window", "naive.final[lost]",
             predict=under(WINDOW, value=USERS), tolerance=0.0, null=0.0,
-            formula="N, as the remaining 1.5 s are more than the window of 1 s", source="uvicorn cancels what is left; claims bg-graceful-window",
+            formula="N, as the remaining 1.5 s are more than the window of 1 s",
+            source="uvicorn documentation, --timeout-graceful-shutdown: what is left is cancelled",
         ),
         Claim(
-            "terminated", "mechanism", "SIGTERM waits for background tasks: they belong to the request", "naive.final[lost]",
+            "terminated", "mechanism", "without a window SIGTERM waits for background tasks, which belong to the request", "naive.final[lost]",
             predict=under(TERMINATED, value=0.0), tolerance=0.0,
-            formula="0", source="uvicorn's shutdown waits for its ASGI calls, by default without end; claims bg-kill-loss",
+            formula="0", source="uvicorn documentation, --timeout-graceful-shutdown: by default it waits for all requests",
         ),
         Claim(
-            "unknown", "harm", "for a task of the loop it does not wait", "create_task.final[lost]",
+            "unknown", "harm", "SIGTERM does not wait for a task of asyncio.create_task", "create_task.final[lost]",
             predict=under(TERMINATED, value=USERS), tolerance=0.0, null=0.0,
-            formula="N", source="no ASGI call is open any more; claims bg-kill-loss",
+            formula="N", source="the server waits for its requests, and none is open; measured here",
         ),
         Claim(
-            "raised", "harm", "a job that failed is not tried again", "naive.final[lost]",
+            "raised", "harm", "a background task that fails is not tried again", "naive.final[lost]",
             predict=under(OUTAGE, value=USERS), tolerance=0.0, null=0.0,
-            formula="f N, with f = 1 while the provider is away", source="tried once; claims bg-no-retry",
+            formula="f N, with a share of failures f = 1 while the provider is away", source="Starlette documentation, Background Tasks: no retry",
         ),
         Claim(
-            "acknowledged", "mechanism", "every one of them was answered with 201", "naive.observed[acknowledged]",
+            "acknowledged", "mechanism", "the client was told 201 each time", "naive.observed[acknowledged]",
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=USERS), tolerance=0.0,
-            formula="N", source="the answer is sent before the task runs",
+            formula="N", source="Starlette documentation, Background Tasks: they run once the response has been sent",
         ),
         Claim(
-            "early", "harm", "acknowledged early, a killed Celery worker loses what it runs", "celery_early.final[lost]",
+            "early", "harm", "a killed Celery worker loses the jobs that it runs, with default settings", "celery_early.final[lost]",
             predict=under(WORKER, value=PROCESSES), tolerance=0.0, null=0.0,
-            formula="c, one for each pool process", source="acknowledged as a job starts; the reserved ones come back; claims ce-early-ack-loss",
+            formula="c, one for each pool process", source="Celery documentation, task_acks_late: by default a task is acknowledged before it runs",
         ),
         Claim(
-            "late", "mechanism", "acknowledged late it loses none", "celery_source.final[lost]",
+            "late", "mechanism", "with acks_late it loses none", "celery_source.final[lost]",
             predict=under(WORKER, value=0.0), tolerance=0.0,
-            formula="0", source="the broker gives back what was not acknowledged, after the visibility timeout",
+            formula="0", source="Celery documentation, Redis, visibility timeout: what is not acknowledged is delivered again",
         ),
         Claim(
-            "child", "harm", "but late acknowledgement alone loses the job of a pool process that dies", "celery_late.final[lost]",
+            "child", "harm", "acks_late alone loses the job of a pool process that is killed", "celery_late.final[lost]",
             predict=under(CHILD, value=1.0), tolerance=0.0, null=0.0,
-            formula="1 a kill", source="WorkerLostError is a failure, and a failure is acknowledged; claims ce-child-kill-acked",
+            formula="1 for each kill", source="Celery documentation, task_reject_on_worker_lost: without it the task is acknowledged",
         ),
         Claim(
-            "source", "mechanism", "the source's configuration loses none, whoever dies", "celery_source.final[lost]",
+            "source", "mechanism", "acks_late and reject_on_worker_lost together lose none to a kill", "celery_source.final[lost]",
             predict=under(WORKER, CHILD, WARM, value=0.0), tolerance=0.0,
-            formula="0", source="acks_late and reject_on_worker_lost; claims ce-seed-config", headline=CHILD,
+            formula="0", source="Celery documentation, task_acks_late and task_reject_on_worker_lost", headline=CHILD,
         ),
         Claim(
-            "warm", "mechanism", "asked to end, a Celery worker ends what it runs and gives the rest back", "celery_early.final[lost]",
-            predict=under(WARM, value=0.0), tolerance=0.0, formula="0", source="a warm shutdown",
+            "warm", "mechanism", "a Celery worker that is asked to end finishes what it runs and gives the rest back", "celery_early.final[lost]",
+            predict=under(WARM, value=0.0), tolerance=0.0, formula="0", source="Celery documentation, Workers Guide: warm shutdown",
         ),
         Claim(
-            "no_retry", "harm", "but a job that raises is tried once there, too", "celery_source.final[lost]",
+            "no_retry", "harm", "a Celery job that raises is tried once, whatever its acknowledgement", "celery_source.final[lost]",
             predict=under(RAISED, value=USERS), tolerance=0.0, null=0.0,
-            formula="f N, with f = 1", source="late acknowledgement is not a retry: autoretry_for is; claims bg-no-retry",
+            formula="f N, with f = 1", source="Celery documentation, Should I use retry or acks_late?; retries need autoretry_for or retry()",
         ),
         Claim(
-            "fixed", "fix", "a row of the same transaction is never lost", "correct.final[lost]",
+            "fixed", "fix", "no job row is lost, whatever dies", "correct.final[lost]",
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=0.0), tolerance=0.0,
-            formula="0", source="there as long as it is not done, locked while it is; claims bg-kill-loss", headline=KILLED,
+            formula="0", source="PostgreSQL documentation, transactions: a committed row is there after a crash", headline=KILLED,
         ),
         Claim(
-            "once", "fix", "and nobody is recorded as welcomed twice", "correct.final[repeated]",
+            "once", "fix", "no mail is recorded twice", "correct.final[repeated]",
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=0.0), tolerance=0.0,
-            formula="0", source="the record and the end of the job are one transaction", headline=KILLED,
+            formula="0", source="one statement records the mail and deletes the job, only for the holder of the lease", headline=KILLED,
+        ),
+        Claim(
+            "poison", "fix", "eight jobs that always fail hold up nobody else's", "correct.final[lost]",
+            predict=under(POISONED, value=0.0), tolerance=0.0, null=USERS,
+            formula="0", source="a failed job is due later, so that the others come first",
+        ),
+        Claim(
+            "poisoned", "mechanism", "each of them was tried, and kept its error", "correct.final[poisoned]",
+            predict=under(POISONED, value=POISON), tolerance=0.0, null=0.0,
+            formula="2 x 4, two for each of the four tasks that work", source="any exception is recorded, and ends no task",
         ),
         Claim(
             "settled", "mechanism", "each count was taken when nothing was left to happen", "naive.observed[unsettled]",
@@ -246,25 +302,33 @@ SCENARIO = Scenario(
             predict=under(NOBODY, value=0.0), tolerance=0.0, formula="0", source="every task ends",
         ),
         Claim(
-            "statement", "tax", "the outbox costs a statement an answer", "correct.sql_calls[enqueue]",
+            "statement", "tax", "the job row costs one statement for each answer", "correct.sql_calls[enqueue]",
             predict=under(NOBODY, value=USERS), tolerance=0.0, formula="N", source="one INSERT in the transaction that is open anyway",
+        ),
+        Claim(
+            "lease", "tax", "a job of a killed process waits until its lease has ended", "correct.final[delay_s]",
+            predict=under(KILLED, value=LEASE_S + JOB_S + POLL_S), tolerance=0.10, null=JOB_S,
+            formula="lease 6 s + job 1 s + half a poll of 0.5 s before and after it",
+            source="the row is due again when the lease that was written into it ends; polls are 0.5 s apart",
         ),
     ),
     charts=(
         Chart(
             "counts", "final[lost]",
-            "Of four accepted jobs a killed server loses {killed:.0f}, an outage {raised:.0f}; rows of the same transaction {fixed:.0f}",
-            y_label="accepted, never done", conditions=(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY),
+            "Kill the server: {killed:.0f} of 4 accepted jobs are lost in BackgroundTasks, {fixed:.0f} as rows of the user's transaction",
+            y_label="jobs accepted and never done", conditions=(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY),
             theory=("killed", "terminated", "window", "unknown", "raised", "fixed", "control"),
         ),
         Chart(
             "counts", "final[lost]",
-            "A killed Celery worker loses the {early:.0f} jobs it runs; acknowledged late {late:.0f}, but a dead pool process {child:.0f}",
-            y_label="accepted, never done", conditions=(WORKER, CHILD, WARM, RAISED), theory=("early", "child", "source", "warm", "no_retry"),
+            "Kill a Celery worker: the {early:.0f} jobs that it runs are lost, with acks_late {late:.0f}; kill one of its processes: {child:.0f}",
+            y_label="jobs accepted and never done", conditions=(WORKER, CHILD, WARM, RAISED),
+            theory=("early", "child", "source", "warm", "no_retry"),
         ),
     ),
-    answer="Of four accepted jobs a killed server loses {killed:.0f} (predicted {killed.predicted:.0f}), one asked to end with a short window "
-    "{window:.0f}, a provider's outage {raised:.0f}; a killed Celery worker loses the {early:.0f} that it runs; an outbox loses {fixed:.0f}.",
+    answer="Of four accepted BackgroundTasks a killed server loses {killed:.0f} (predicted {killed.predicted:.0f}), a deployment with a short "
+    "graceful window {window:.0f} and an outage of the mail provider {raised:.0f}; a killed Celery worker loses the {early:.0f} that it runs. "
+    "Job rows in PostgreSQL lose {fixed:.0f}; after a kill they wait for their lease, {lease:.1f} s instead of 1 s.",
     disagrees_with_source="Part 8 says that a crash loses a background task. So does a deployment whose graceful window is shorter than the task, "
     "and so does the first error. Its example, the welcome mail, is what it says background tasks are not for. Part 16's configuration loses "
     "nothing to a kill, but does not try a failed task again.",

@@ -9,10 +9,14 @@ from celery import Celery
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-MAIL_TIMEOUT_S = 10.0
+MAIL_TIMEOUT_S = 4.0
+DATABASE_TIMEOUT_S = 2
+# A job may be delivered twice: it is recorded once.
+RECORD = """INSERT INTO welcomes (user_id)
+    SELECT %(user_id)s WHERE NOT EXISTS (SELECT FROM welcomes WHERE user_id = %(user_id)s)"""
 
 celery_app = Celery("users", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
-# Acknowledged when it starts: a worker that dies takes along what it runs.
+# Acknowledged when it starts (the default): what a worker runs when it dies is lost.
 celery_app.conf.update(task_ignore_result=True, task_serializer="json", accept_content=["json"])
 
 app = FastAPI()
@@ -38,13 +42,13 @@ def welcome(user_id: int) -> None:
     url = f"{os.environ['UPSTREAM_URL']}/mails/welcome"
     answer = httpx2.post(url, json={"user_id": user_id}, headers=key, timeout=MAIL_TIMEOUT_S)
     answer.raise_for_status()
-    with psycopg.connect(os.environ["DATABASE_URL"]) as database:
-        database.execute("INSERT INTO welcomes (user_id) VALUES (%s)", (user_id,))
+    with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=DATABASE_TIMEOUT_S) as database:
+        database.execute(RECORD, {"user_id": user_id})
 
 
 @app.post("/users", status_code=201)
 def create_user(new: NewUser) -> User:
-    with psycopg.connect(os.environ["DATABASE_URL"]) as database:
+    with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=DATABASE_TIMEOUT_S) as database:
         row: Any = database.execute("INSERT INTO users (email) VALUES (%s) RETURNING id", (new.email,)).fetchone()
     welcome.delay(row[0])
     return User(id=row[0], **new.model_dump())
