@@ -1,38 +1,46 @@
 """Caches a slow report for a second, with a lock in Redis: when it expires, one request of all workers loads it."""
 
 import asyncio
+import logging
 import os
-import secrets
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import date
 
 import asyncpg
 from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, TypeAdapter
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
 
 CACHE_TTL_S = 1
 POOL_SIZE = 20
 STALE_TTL_S = 3600  # an old report is kept this long, for when no new one can be had
-LOCK_TTL_S = 2.0  # eight times a load; how long the others wait for a holder that died
-WAIT_S = 3.0  # more than LOCK_TTL_S and a load
+RETRY_S = 1  # after a failed load nobody tries again for this long
+ACQUIRE_S, QUERY_S = 0.3, 1.0
+LOCK_TTL_S = 2.0  # longer than a load can take: wait for a connection, query, return the connection: 0.3 + 1.0 + 0.3 s
+WAIT_S = 3.0  # more than LOCK_TTL_S and a usual load: enough to take over from a holder that died
 POLL_S = 0.05
-REPORT_KEY = "report:daily_sales"
-FRESH_KEY = "report:daily_sales:fresh"
-LOCK_KEY = "report:daily_sales:lock"
+# The braces put the keys into one hash slot, so that MGET and the transaction work on Redis Cluster too.
+REPORT_KEY = "report:{daily_sales}"
+STATE_KEY = "report:{daily_sales}:state"  # "loaded" for CACHE_TTL_S or "failed" for RETRY_S; missing: a load is due
+LOCK_KEY = "report:{daily_sales}:lock"
+AWAY = (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # TimeoutError is an OSError
 
-# Deletes the lock only while it is ours: it may have expired and belong to another by now.
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=50, timeout=5)
+    redis_pool = BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5
+    )
+    app.state.refreshing = None
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,
-        asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE) as app.state.database,
+        asyncpg.create_pool(
+            os.environ["DATABASE_URL"], max_size=POOL_SIZE, command_timeout=QUERY_S
+        ) as app.state.database,
     ):
         yield
 
@@ -50,43 +58,68 @@ Report = TypeAdapter(list[DaySales])
 
 
 async def load_report(database: asyncpg.Pool) -> bytes:
-    rows = await database.fetch("SELECT sold_on, orders, total_cents FROM daily_sales ORDER BY sold_on")
+    async with database.acquire(timeout=ACQUIRE_S) as connection:  # its time-out also bounds the connection's return
+        rows = await connection.fetch("SELECT sold_on, orders, total_cents FROM daily_sales ORDER BY sold_on")
     return Report.dump_json([DaySales(**row) for row in rows])
 
 
-async def refresh(cache: Redis, database: asyncpg.Pool) -> bytes:
-    report = await load_report(database)
+async def load_and_store(cache: Redis, database: asyncpg.Pool) -> bytes:
+    try:
+        report = await load_report(database)
+    except Exception:
+        log.warning("daily_sales: the load failed", exc_info=True)
+        await cache.set(STATE_KEY, "failed", ex=RETRY_S)
+        raise
     async with cache.pipeline(transaction=True) as pipe:
-        pipe.setex(REPORT_KEY, STALE_TTL_S, report)
-        pipe.setex(FRESH_KEY, CACHE_TTL_S, "1")
+        pipe.set(REPORT_KEY, report, ex=STALE_TTL_S)
+        pipe.set(STATE_KEY, "loaded", ex=CACHE_TTL_S)
         await pipe.execute()
     return report
 
 
-async def cached_report(cache: Redis, database: asyncpg.Pool) -> bytes | str:
-    token, deadline = "", 0.0
-    while True:
-        report, fresh = await cache.mget(REPORT_KEY, FRESH_KEY)
-        if report is not None and fresh is not None:
+def unavailable() -> HTTPException:
+    return HTTPException(503, "The report cannot be loaded now", headers={"Retry-After": str(RETRY_S)})
+
+
+async def look(cache: Redis) -> tuple[bytes | str | None, bytes | str | None]:
+    """The last report, and the same again where it may be served at once: it is fresh, or a load has just failed."""
+    report, state = await cache.mget(REPORT_KEY, STATE_KEY)
+    if report is None and state == b"failed":
+        raise unavailable()
+    return report, report if state is not None else None
+
+
+async def refresh(cache: Redis, database: asyncpg.Pool) -> bytes | str:
+    async with asyncio.timeout(WAIT_S):
+        try:
+            # One worker of all holds the lock and loads; the others wait for it, then find the report. The lock has a
+            # random token, so that a holder that was too slow does not release the lock of the next one.
+            async with cache.lock(LOCK_KEY, timeout=LOCK_TTL_S, sleep=POLL_S, raise_on_release_error=False):
+                _, report = await look(cache)
+                return report if report is not None else await load_and_store(cache, database)
+        except RedisError:
+            log.warning("daily_sales: Redis is away, loading without a lock", exc_info=True)
+            return await load_report(database)  # still the only load of this worker
+
+
+async def cached_report(app: FastAPI) -> bytes | str:
+    stale: bytes | str | None = None
+    with suppress(RedisError):  # refresh() loads without Redis
+        stale, report = await look(app.state.cache)
+        if report is not None:
             return report
-        if not token:
-            token, deadline = secrets.token_hex(16), time.monotonic() + WAIT_S
-        # One request of all workers gets the lock and loads; the others look again until it has.
-        if await cache.set(LOCK_KEY, token, nx=True, px=int(LOCK_TTL_S * 1000)):
-            try:
-                # Another may have loaded between our look and our lock.
-                if await cache.get(FRESH_KEY) is None:
-                    return await refresh(cache, database)
-            finally:
-                await cache.eval(RELEASE, 1, LOCK_KEY, token)
-        elif time.monotonic() >= deadline:
-            if report is None:
-                raise HTTPException(503, "The report is being prepared", headers={"Retry-After": "1"})
-            return report
-        else:
-            await asyncio.sleep(POLL_S)
+    # All requests of this worker wait for one task, so a worker loads once even without Redis.
+    task: asyncio.Task[bytes | str] | None = app.state.refreshing
+    if task is None or task.done():
+        task = app.state.refreshing = asyncio.create_task(refresh(app.state.cache, app.state.database))
+    try:
+        return await asyncio.shield(task)  # a client that leaves does not stop the load that others wait for
+    except AWAY:
+        if stale is None:
+            raise unavailable() from None
+        return stale
 
 
 @app.get("/reports/daily-sales")
 async def read_daily_sales(request: Request) -> list[DaySales]:
-    return Report.validate_json(await cached_report(request.app.state.cache, request.app.state.database))
+    return Report.validate_json(await cached_report(request.app))

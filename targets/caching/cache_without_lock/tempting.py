@@ -1,4 +1,4 @@
-"""Caches a slow report for a second, with a lock in the process: when it expires, every worker loads it."""
+"""Caches a slow report for a second, with an asyncio.Lock: when it expires, every worker loads it."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=50, timeout=5)
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,
-        asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE) as app.state.database,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE, command_timeout=5) as app.state.database,
     ):
         yield
 
@@ -49,12 +49,12 @@ loading = asyncio.Lock()
 async def cached_report(cache: Redis, database: asyncpg.Pool) -> bytes | str:
     report = await cache.get(REPORT_KEY)
     if report is None:
-        # One request of this process loads and the others wait for it; the other workers have locks of their own.
+        # One request of this process loads and its others wait; each other worker has its own lock, so it loads too.
         async with loading:
             report = await cache.get(REPORT_KEY)
             if report is None:
                 report = await load_report(database)
-                await cache.setex(REPORT_KEY, CACHE_TTL_S, report)
+                await cache.set(REPORT_KEY, report, ex=CACHE_TTL_S)
     return report
 
 

@@ -1,6 +1,5 @@
-"""Caches products in a dictionary of the process."""
+"""Caches products in a dictionary in each worker."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +15,7 @@ cache: dict[int, bytes] = {}
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.loading = asyncio.Lock()
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], command_timeout=5) as app.state.database:
         yield
 
 
@@ -47,15 +45,15 @@ async def load_product(request: Request, product_id: int) -> bytes:
 @app.get("/products/{product_id}")
 async def read_product(product_id: ProductId, request: Request) -> Product:
     if product_id not in cache:
-        async with request.app.state.loading:
-            if product_id not in cache:
-                cache[product_id] = await load_product(request, product_id)
+        cache[product_id] = await load_product(request, product_id)
     return Product.model_validate_json(cache[product_id])
 
 
 @app.put("/products/{product_id}/price", status_code=204)
 async def set_price(product_id: ProductId, price: Price, request: Request) -> None:
-    await request.app.state.database.execute(
+    done = await request.app.state.database.execute(
         "UPDATE products SET price_cents = $2 WHERE id = $1", product_id, price.price_cents
     )
+    if done == "UPDATE 0":
+        raise HTTPException(404, "No such product")
     cache.pop(product_id, None)
