@@ -56,7 +56,8 @@ def runs(condition: Condition, *variants: str) -> bool:
 
 SCENARIO = Scenario(
     title="Blocking call in an async route (requests, time.sleep): one request at a time",
-    claim="A blocking call of 100 ms in an `async def` route limits a worker to 10 requests per second, however many users there are; awaited, ten users get 100",
+    claim="A blocking call of 100 ms in an `async def` route limits a worker to 10 requests per second, however many users there are; "
+    "awaited, ten users get 100",
     parts=(2, 7, 14),
     catalogue_ids=("as-blocking-async", "as-threadpool-40", "asx-sync-lib-in-async"),
     services=("upstream",),
@@ -141,15 +142,16 @@ SCENARIO = Scenario(
             theory=("naive_throughput", "correct_throughput"),
         ),
         Chart(
-            "ecdf", "latency", "Ten users: with the blocking client each waits for the other nine", x_label="seconds", conditions=("10 users",), log_x=True,
+            "ecdf", "latency", "Ten users: with the blocking client each waits for the other nine",
+            x_label="seconds", conditions=("10 users",), log_x=True,
         ),
         Chart(
             "timeline", "loop_lag_max_s", "The event loop is blocked for {loop_blocked:.1f} s; awaited, for {loop_free:.3f} s at most",
             y_label="longest block of the loop, s", conditions=("10 users",),
         ),
     ),
-    answer="With ten users the blocking call serves {naive_throughput:.1f} requests per second (1 / 0.1 s = {naive_throughput.predicted:.0f}); awaited, "
-    "the same worker serves {correct_throughput:.0f}, {times_slower:.1f} times as many. Routes with `def` stop at {threads:.0f} threads.",
+    answer="With ten users the blocking call serves {naive_throughput:.1f} requests per second (1 / 0.1 s = {naive_throughput.predicted:.0f}); "
+    "awaited, the same worker serves {correct_throughput:.0f}, {times_slower:.1f} times as many. Routes with `def` stop at {threads:.0f} threads.",
     survival=Survival(
         user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"untrue": "observed[untrue]"}, variants=("correct", "tempting"),
         upstream=Upstream(0.05),

@@ -12,11 +12,20 @@ from pydantic import BaseModel
 MOST_PARTS = 4
 
 
+class Threads:
+    def __init__(self) -> None:
+        # Threads of one interpreter share one lock: two of them take turns, and the event loop is a third that waits for its turn.
+        self.pool = ThreadPoolExecutor(MOST_PARTS)
+
+    async def count(self, start: int, end: int) -> int:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, count_primes, start, end)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # Threads of one interpreter share one lock: two of them compute by turns, and the event loop is a third that waits for its turn.
-    with ThreadPoolExecutor(MOST_PARTS) as app.state.workers:
-        yield
+    app.state.workers = Threads()
+    yield
+    app.state.workers.pool.shutdown()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -42,6 +51,6 @@ async def read_primes(
     parts: Annotated[int, Query(ge=1, le=MOST_PARTS)] = 1,
     size: Annotated[int, Query(ge=1, le=100_000)] = 20_000,
 ) -> Primes:
-    loop, workers = asyncio.get_running_loop(), request.app.state.workers
-    found = await asyncio.gather(*(loop.run_in_executor(workers, count_primes, 0, size) for _ in range(parts)))
+    workers: Threads = request.app.state.workers
+    found = await asyncio.gather(*(workers.count(0, size) for _ in range(parts)))
     return Primes(parts=parts, found=sum(found))

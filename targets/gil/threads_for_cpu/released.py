@@ -15,7 +15,7 @@ MOST_PARTS = 4
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # The same threads: but hashlib lets go of the lock while it computes, so they run side by side.
+    # The same threads, but hashlib releases the lock while it computes, so they run in parallel.
     with ThreadPoolExecutor(MOST_PARTS) as app.state.workers:
         yield
 

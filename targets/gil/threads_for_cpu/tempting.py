@@ -1,4 +1,4 @@
-"""Counts primes in threads, one for each part of the work, that are asked for the lock ten times as often."""
+"""Counts primes in threads, one for each part of the work, with a tenth of the switch interval."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # The event loop gets the lock back sooner, but it is still one lock: two threads compute by turns, in shorter turns.
+    # The event loop gets the lock back sooner, but it is still one lock: two threads take turns, only shorter ones.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ThreadPoolExecutor(MOST_PARTS) as app.state.workers:
         yield

@@ -1,4 +1,4 @@
-"""Asks a supplier in threads, one for each part of the work: blocking calls, which release the lock while they wait."""
+"""Asks a supplier in threads, one for each part of the work: a blocking call releases the lock while it waits."""
 
 import asyncio
 import os
@@ -12,13 +12,14 @@ from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel
 
 MOST_PARTS = 4
+TIMEOUT = httpx2.Timeout(1.5, connect=0.5, pool=0.5)  # seconds; 1.5 for each read and each write
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # The same threads: but each lets go of the lock while it waits for its socket, so they wait side by side.
+    # The same threads, but each releases the lock while it waits for its socket, so they wait in parallel.
     with (
-        httpx2.Client(base_url=os.environ["UPSTREAM_URL"]) as app.state.supplier,
+        httpx2.Client(base_url=os.environ["UPSTREAM_URL"], timeout=TIMEOUT) as app.state.supplier,
         ThreadPoolExecutor(MOST_PARTS) as app.state.workers,
     ):
         yield

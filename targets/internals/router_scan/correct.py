@@ -1,4 +1,4 @@
-"""Includes every router once, in the application itself, the busiest first, and compares an unknown path once."""
+"""Includes every router once, in the application itself, the busiest first, and tries an unknown path once."""
 
 import os
 from typing import Annotated
@@ -30,10 +30,10 @@ def resource_router(resource: str) -> APIRouter:
     return router
 
 
-# Without the second try with another slash an unknown path is compared once and not twice.
+# Without the second try with another slash at the end, an unknown path is compared once instead of twice.
 app = FastAPI(redirect_slashes=False)
 
-# One level, so that only the chosen router is asked again; and routes are compared in this order, so the busiest comes first.
+# One level, so that only the chosen router is asked again.  Routes are compared in this order, so the busiest comes first.
 app.include_router(resource_router("orders"), prefix="/api/v1")
 for number in range(REPORTS):
     app.include_router(resource_router(f"report-{number:03}"), prefix="/api/v1")

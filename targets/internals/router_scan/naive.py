@@ -1,4 +1,4 @@
-"""Builds the paths out of nested routers, the newest last: each level compares all of its paths again for every request."""
+"""Builds the paths out of nested routers, the newest last: each level compares all of its paths again, in every request."""
 
 import os
 from typing import Annotated
@@ -34,7 +34,7 @@ def resource_router(resource: str) -> APIRouter:
 router = APIRouter(prefix="/api/v1")
 for number in range(REPORTS):
     router.include_router(resource_router(f"report-{number:03}"))
-router.include_router(resource_router("orders"))  # came last, and is what everybody asks for
+router.include_router(resource_router("orders"))  # added last, and what everybody asks for
 
 # Since FastAPI 0.137 a router asks those it includes whether they match, and each of these asks again once it is chosen.
 for _ in range(LEVELS - 1):

@@ -1,4 +1,4 @@
-"""Serves prices with two workers on uvloop."""
+"""Serves prices with two uvicorn workers on uvloop."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ async def read_price(product_id: Annotated[int, Path(ge=1, lt=2**31)]) -> Price:
 
 
 def main() -> None:
-    # uvloop sets TCP_NODELAY on every TCP socket, wherever it comes from; name it, so that a missing package is an error and no fallback.
+    # uvloop sets TCP_NODELAY on every TCP connection.  Named, because with "auto" a missing package silently means asyncio.
     uvicorn.run("correct:app", workers=2, loop="uvloop")
 
 

@@ -1,4 +1,4 @@
-"""Serves prices with two workers on the event loop of the standard library."""
+"""Serves prices with two uvicorn workers on the event loop of the standard library."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ async def read_price(product_id: Annotated[int, Path(ge=1, lt=2**31)]) -> Price:
 
 
 def main() -> None:
-    # asyncio sets TCP_NODELAY only on sockets that it opened itself, and the workers get theirs from the parent: Nagle stays on.
+    # asyncio sets TCP_NODELAY only on sockets whose protocol number says TCP; the one that uvicorn hands to its workers says 0.
     uvicorn.run("naive:app", workers=2, loop="asyncio")
 
 
