@@ -1,23 +1,53 @@
-"""Queues renderings for Celery workers that take a job when they are free to run it."""
+"""Queues renderings for Celery workers that take a job when a process is free to run it."""
 
+import asyncio
 import os
+import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import asyncpg
 import psycopg
+from anyio import to_thread
 from celery import Celery
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
 from pydantic import BaseModel, Field
+from redis import RedisError
+
+DATABASE_TIMEOUT_S = 2
+PUBLISH_TIMEOUT_S = 2.0
+AWAY: tuple[type[Exception], ...] = (
+    OSError, OperationalError, RedisError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
+)  # fmt: skip
+STARTED = """INSERT INTO runs (job_id, seconds, started_at) VALUES (%s, %s, clock_timestamp())
+    ON CONFLICT (job_id) DO UPDATE SET started_at = excluded.started_at, deliveries = runs.deliveries + 1
+    WHERE runs.finished_at IS NULL RETURNING true"""
+FINISHED = """UPDATE runs SET finished_at = clock_timestamp(), results = results + 1
+    WHERE job_id = %s AND finished_at IS NULL RETURNING true"""
 
 celery_app = Celery("renderings", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
-# One job for each process, and it counts until it is done (acks_late): nothing is reserved beyond what runs.
-# Acknowledged late, a job may run twice after a crash: it must be idempotent.
 celery_app.conf.update(
-    task_ignore_result=True, task_serializer="json", accept_content=["json"],
-    worker_prefetch_multiplier=1, task_acks_late=True, task_reject_on_worker_lost=True,
+    task_ignore_result=True, task_serializer="json", accept_content=["json"], task_soft_time_limit=300, task_time_limit=360,
+    broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5, "connect_retries_timeout": 2},
+    # One job for each process, and it counts until it is done (acks_late): nothing is reserved beyond what runs.
+    # The last one gives a job of a killed process back three times, where task_reject_on_worker_lost would do it without end.
+    worker_prefetch_multiplier=1, task_acks_late=True, task_retry_on_worker_lost=True,
 )  # fmt: skip
 
-app = FastAPI()
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=1, max_size=5, command_timeout=DATABASE_TIMEOUT_S
+    ) as app.state.database:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 class NewRendering(BaseModel):
@@ -32,25 +62,38 @@ class Progress(BaseModel):
     finished: int
 
 
-@celery_app.task(name="render")  # type: ignore[untyped-decorator]
+async def service_away(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "The queue or the database is away"}, 503, {"Retry-After": "1"})
+
+
+for kind in AWAY:
+    app.add_exception_handler(kind, service_away)
+
+
+def ask(statement: str, *values: object) -> Any:
+    url = os.environ["DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True, connect_timeout=DATABASE_TIMEOUT_S) as database:
+        return database.execute(statement, values).fetchone()
+
+
+@celery_app.task(name="render", max_retries=3, default_retry_delay=1)  # type: ignore[untyped-decorator]
 def render(job_id: str, seconds: float) -> None:
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
-        database.execute(
-            "INSERT INTO runs (job_id, seconds, started_at) VALUES (%s, %s, clock_timestamp())", (job_id, seconds)
-        )
-        database.execute("SELECT pg_sleep(%s)", (seconds,))
-        database.execute("UPDATE runs SET finished_at = clock_timestamp() WHERE job_id = %s", (job_id,))
+    # A job may be delivered twice: what is finished is not done again, and a result is written once.
+    if ask(STARTED, job_id, seconds) is None:
+        return
+    time.sleep(seconds)  # the rendering; no connection is held meanwhile
+    ask(FINISHED, job_id)
 
 
 @app.post("/renderings", status_code=202)
-def start_rendering(new: NewRendering) -> Rendering:
+async def start_rendering(new: NewRendering) -> Rendering:
     job_id = uuid.uuid4().hex
-    render.delay(job_id, new.seconds)
+    async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+        await to_thread.run_sync(render.delay, job_id, new.seconds, abandon_on_cancel=True)
     return Rendering(job_id=job_id)
 
 
 @app.get("/renderings")
-def read_progress() -> Progress:
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
-        row: Any = database.execute("SELECT count(*) FROM runs WHERE finished_at IS NOT NULL").fetchone()
-    return Progress(finished=row[0])
+async def read_progress(request: Request) -> Progress:
+    async with request.app.state.database.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
+        return Progress(finished=await connection.fetchval("SELECT count(*) FROM runs WHERE finished_at IS NOT NULL"))

@@ -1,7 +1,9 @@
--- One row for each execution of a job.
+-- One row for each job, however often it is delivered; "results" counts how often its result was written.
 CREATE TABLE runs (
-    job_id text NOT NULL,
+    job_id text PRIMARY KEY,
     seconds double precision NOT NULL,
     started_at timestamptz NOT NULL,
-    finished_at timestamptz
+    finished_at timestamptz,
+    deliveries integer NOT NULL DEFAULT 1,
+    results integer NOT NULL DEFAULT 0
 );
