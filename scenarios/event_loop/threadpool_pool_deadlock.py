@@ -1,17 +1,21 @@
 """A def route with a response model needs a thread twice; its session holds a connection from the first to the second.
 
 With T threads and P connections a burst of T + P finds P requests that hold a connection and wait for a thread, and T that hold a thread and
-wait for a connection: nobody moves for the pool's timeout.  With one request fewer a thread is free and it resolves itself.
+wait for a connection: none can go on until the pool's timeout.  With one request fewer a thread is free and all are answered.
 """
 
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Burst, Chart, Claim, Condition, Probe, Scenario
+from lab.model import Burst, Chart, Claim, Condition, FinalRead, Probe, Scenario, Survival
 
 POOL_TIMEOUT_S = 2  # POOL_TIMEOUT_S in all targets
 QUERY_S = 0.05  # dataset.sql
 GRID = ((10, 5, True), (20, 5, True), (10, 10, False), (40, 15, False))
+AT = "10 threads, 5 connections, 15 requests"
+BELOW = "10 threads, 5 connections, 14 requests"
+# Nobody's request is under way when this is read: a transaction that is open then was forgotten.
+LEAKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
 
 
 class Reader(LabUser):
@@ -41,67 +45,91 @@ def below(condition: Condition, value: float) -> float | None:
 
 
 SCENARIO = Scenario(
-    title="Threads and connections in a deadlock",
-    claim="A def route with a response model stands still for the pool's timeout at exactly threads + connections requests at once",
+    title="Thread pool and connection pool deadlock in `def` routes",
+    claim="With 10 threads and 5 connections, 15 requests at once block each other until the pool's timeout of 2 s, and some fail; 14 do not",
+    labels={
+        "naive": "session from a dependency",
+        "correct": "session ends in the route",
+        "limited": "dependency with max_concurrency",
+    },
+    symptoms=(
+        "deadlock",
+        "hangs for 30 seconds",
+        "FastAPI freezes under load",
+        "threadpool exhausted",
+        "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00",
+        "sqlalchemy.exc.TimeoutError: QueuePool limit of size 5 overflow 10 reached",
+        "https://sqlalche.me/e/20/3o7r",
+        "anyio 40 threads",
+        "total_tokens",
+        "max_concurrency",
+        "CPU idle but requests time out",
+    ),
     parts=(2, 17),
     catalogue_ids=("as-threadpool-pool-deadlock",),
     services=("postgres",),
     constants={"POOL_TIMEOUT_S": POOL_TIMEOUT_S},
     conditions=tuple(burst(threads, pool, over=at, quick=quick) for threads, pool, quick in GRID for at in (False, True)),
     probes=(Probe("/health", body={"status": "ok"}), Probe("/orders/7", body={"id": 7, "total_cents": 700}), Probe("/orders/2000", status=404)),
+    final_reads=(FinalRead("leaked", sql=LEAKED),),
     claims=(
         Claim(
             "stall", "harm", "threads + connections requests at once wait for the pool's timeout", "naive.makespan_s", relation="at_least",
             predict=lambda c: over(c, float(POOL_TIMEOUT_S)), tolerance=0.0,
-            formula="pool_timeout", source="a cycle of waits ends only by a timeout; claims as-threadpool-pool-deadlock",
-            headline="10 threads, 5 connections, 15 requests",
+            formula="pool_timeout = 2 s", source="a cycle of waits ends only by a timeout; fastapi/fastapi issue 12066", headline=AT,
         ),
         Claim(
             "errors", "harm", "and some of them fail", "naive.responses_5xx", relation="at_least",
             predict=lambda c: over(c, 1.0), tolerance=0.0,
-            formula="at least 1", source="QueuePool raises TimeoutError", headline="10 threads, 5 connections, 15 requests",
+            formula="at least 1: the first timeout frees the thread that breaks the cycle",
+            source="SQLAlchemy documentation, pool_timeout: QueuePool raises TimeoutError", headline=AT,
         ),
         Claim(
-            "below_clean", "mechanism", "one request fewer and nobody waits for the timeout", "naive.observed[stalled]",
+            "below_clean", "mechanism", "one request fewer, and no request waits for the timeout", "naive.observed[stalled]",
             predict=lambda c: below(c, 0.0), tolerance=0.0,
-            formula="0 below threads + connections", source="one free thread makes one answer, which frees one connection",
-            headline="10 threads, 5 connections, 14 requests",
+            formula="0 below threads + connections", source="one free thread makes one answer, which frees one connection", headline=BELOW,
         ),
         Claim(
-            "below_errors", "mechanism", "and nobody fails", "naive.responses_5xx",
-            predict=lambda c: below(c, 0.0), tolerance=0.0,
-            formula="0", source="as before", headline="10 threads, 5 connections, 14 requests",
+            "below_errors", "mechanism", "and none fails", "naive.responses_5xx",
+            predict=lambda c: below(c, 0.0), tolerance=0.0, formula="0", source="as before", headline=BELOW,
         ),
         Claim(
-            "all_threads", "mechanism", "every thread is taken", "naive.threads_borrowed_max",
+            "all_threads", "mechanism", "at the threshold every thread is taken", "naive.threads_borrowed_max",
             predict=lambda c: over(c, c.number("threads")), tolerance=0.0,
-            formula="T", source="the limiter's borrowed tokens", headline="10 threads, 5 connections, 15 requests",
+            formula="T", source="AnyIO documentation: the limiter's borrowed tokens", headline=AT,
         ),
         Claim(
             "all_wait", "mechanism", "and each of them waits for a connection", "naive.pool_waiting_max",
             predict=lambda c: over(c, c.number("threads")), tolerance=0.0,
-            formula="T", source="the pool's own queue; the P connections are held by requests that wait for a thread",
-            headline="10 threads, 5 connections, 15 requests",
+            formula="T", source="the pool's own queue; the P connections are held by requests that wait for a thread", headline=AT,
         ),
         Claim(
-            "correct_clean", "fix", "with the session ended before the return nobody waits for the timeout", "correct.observed[stalled]",
+            "correct_clean", "fix", "with the session ended in the route no request waits for the timeout", "correct.observed[stalled]",
             predict=lambda c: 0.0, tolerance=0.0,
-            formula="0", source="who has a connection needs no other thread", headline="10 threads, 5 connections, 15 requests",
+            formula="0", source="a request that has a connection needs no other thread", headline=AT,
         ),
         Claim(
-            "correct_all", "fix", "and everybody is answered", "correct.requests_ok",
+            "correct_all", "fix", "and all are answered", "correct.requests_ok",
+            predict=lambda c: c.number("requests"), tolerance=0.0, formula="C", source="as before", headline=AT,
+        ),
+        Claim(
+            "limited_all", "fix", "with max_concurrency all are answered, too", "limited.requests_ok",
             predict=lambda c: c.number("requests"), tolerance=0.0,
-            formula="C", source="as before", headline="10 threads, 5 connections, 15 requests",
+            formula="C", source="FastAPI documentation, Limit dependency concurrency", headline=AT,
         ),
         Claim(
-            "limited_all", "fix", "with max_concurrency everybody is answered, too", "limited.requests_ok",
-            predict=lambda c: c.number("requests"), tolerance=0.0,
-            formula="C", source="FastAPI documentation, limit dependency concurrency", headline="10 threads, 5 connections, 15 requests",
+            "limited_clean", "fix", "and none waits for the timeout", "limited.observed[stalled]",
+            predict=lambda c: 0.0, tolerance=0.0, formula="0", source="FastAPI documentation: waiting uses no thread", headline=AT,
         ),
         Claim(
-            "limited_clean", "fix", "and nobody waits for the timeout", "limited.observed[stalled]",
-            predict=lambda c: 0.0, tolerance=0.0, formula="0", source="waiting holds no thread",
-            headline="10 threads, 5 connections, 15 requests",
+            "limited_threads", "fix", "with max_concurrency no more threads are taken than there are connections", "limited.threads_borrowed_max",
+            relation="at_most", predict=lambda c: c.number("pool"), tolerance=0.0,
+            formula="P", source="FastAPI documentation: waiting uses no thread", headline=AT,
+        ),
+        Claim(
+            "correct_threads", "tax", "with the session ended in the route, a request that waits for a connection still holds a thread",
+            "correct.threads_borrowed_max", predict=lambda c: over(c, c.number("threads")), tolerance=0.0,
+            formula="T: all of them, so other def routes wait as well", source="SQLAlchemy's QueuePool blocks the calling thread", headline=AT,
         ),
     ),
     charts=(
@@ -112,13 +140,16 @@ SCENARIO = Scenario(
             theory=("below_clean", "correct_clean", "limited_clean"),
         ),
         Chart(
-            "timeline", "latency", "Nothing answers until the pool gives up", conditions=("10 threads, 5 connections, 15 requests",),
+            "counts", "threads_borrowed_max",
+            "Threads taken by 15 requests: {limited_threads:.0f} with max_concurrency, {correct_threads:.0f} with the session in the route",
+            y_label="threads", conditions=(AT,), theory=("limited_threads", "correct_threads", "all_threads"),
         ),
-        Chart(
-            "ecdf", "latency", "Fifteen requests at once: some wait {stall:.1f} s", log_x=True,
-            conditions=("10 threads, 5 connections, 15 requests",),
-        ),
+        Chart("timeline", "latency", "No request is answered until the pool gives up", conditions=(AT,)),
+        Chart("ecdf", "latency", "15 requests at once: some wait {stall:.1f} s", log_x=True, conditions=(AT,)),
     ),
-    answer="With 10 threads and 5 connections 15 requests at once stand still for {stall:.1f} s and {errors:.0f} fail; 14 take milliseconds. "
-    "With the session ended before the route returns all {correct_all:.0f} are answered.",
+    answer="With 10 threads and 5 connections, 15 requests at once take {stall:.1f} s and {errors:.0f} fail; 14 take milliseconds. "
+    "With the session ended before the route returns, all {correct_all:.0f} are answered.",
+    survival=Survival(
+        user="Reader", answer_within_s=3.5, recover_within_s=3.0, ledger={"leaked": "final[leaked]"}, variants=("correct", "limited"),
+    ),
 )  # fmt: skip

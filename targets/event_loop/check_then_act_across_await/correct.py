@@ -1,21 +1,37 @@
-"""Reserves a seat: takes one from those left in a single statement, in one transaction with the reservation."""
+"""Reserves a seat in one transaction: one statement checks and takes, so the database decides."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import asyncpg
 from fastapi import FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, Field
 
 POOL_SIZE = 20
+log = logging.getLogger(__name__)
+# asyncpg's time-outs and a refused connection are OSErrors.
+AWAY = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with asyncpg.create_pool(
-        os.environ["DATABASE_URL"], min_size=POOL_SIZE, max_size=POOL_SIZE
+        os.environ["DATABASE_URL"],
+        min_size=POOL_SIZE,
+        max_size=POOL_SIZE,
+        timeout=2,
+        command_timeout=3,
+        # Where this process cannot end a statement any more, the server does: a row is not locked until the network is back.
+        server_settings={"statement_timeout": "3s", "idle_in_transaction_session_timeout": "3s"},
     ) as app.state.database:
         yield
 
@@ -35,9 +51,20 @@ class Reservation(BaseModel):
     seats_left: int
 
 
+@asynccontextmanager
+async def transaction(request: Request) -> AsyncIterator[Any]:
+    try:
+        async with request.app.state.database.acquire(timeout=1) as connection, connection.transaction():
+            yield connection
+    except AWAY as problem:
+        log.warning("No database: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
+
+
 @app.get("/concerts/{concert_id}")
 async def read_concert(concert_id: ConcertId, request: Request) -> dict[str, int]:
-    left = await request.app.state.database.fetchval("SELECT seats_left FROM concerts WHERE id = $1", concert_id)
+    async with transaction(request) as connection:
+        left = await connection.fetchval("SELECT seats_left FROM concerts WHERE id = $1", concert_id)
     if left is None:
         raise HTTPException(404, "No such concert")
     return {"concert_id": concert_id}
@@ -45,14 +72,14 @@ async def read_concert(concert_id: ConcertId, request: Request) -> dict[str, int
 
 @app.post("/concerts/{concert_id}/reservations", status_code=201)
 async def reserve(concert_id: ConcertId, new: NewReservation, request: Request) -> Reservation:
-    async with request.app.state.database.acquire() as connection, connection.transaction():
-        # Looks and takes in one statement: the row is locked in between, and the next request sees what is left now.
+    async with transaction(request) as connection:
+        # Checks and takes in one statement.  It waits for a request that has taken a seat before it, and then reads what is left.
         left = await connection.fetchval(
             "UPDATE concerts SET seats_left = seats_left - 1 WHERE id = $1 AND seats_left > 0 RETURNING seats_left",
             concert_id,
         )
         if left is None:
-            known = await connection.fetchval("SELECT true FROM concerts WHERE id = $1", concert_id)
+            known = await connection.fetchval("SELECT id FROM concerts WHERE id = $1", concert_id)
             raise HTTPException(409, "Sold out") if known else HTTPException(404, "No such concert")
         await connection.execute(
             "INSERT INTO reservations (concert_id, customer_id) VALUES ($1, $2)", concert_id, new.customer_id

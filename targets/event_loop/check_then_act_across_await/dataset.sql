@@ -1,7 +1,8 @@
--- One concert with five seats left; a reservation is a row.
+-- A concert with five seats, one with more than anybody buys; a reservation is a row.
 CREATE TABLE concerts (
     id integer PRIMARY KEY,
-    seats_left integer NOT NULL
+    seats integer NOT NULL,
+    seats_left integer NOT NULL CHECK (seats_left BETWEEN 0 AND seats)
 );
 
 CREATE TABLE reservations (
@@ -10,4 +11,10 @@ CREATE TABLE reservations (
     customer_id integer NOT NULL
 );
 
-INSERT INTO concerts (id, seats_left) VALUES (1, 5);
+INSERT INTO concerts (id, seats, seats_left) VALUES (1, 5, 5), (2, 1000000, 1000000);
+
+-- What an auditor compares: the seats of a concert, those that are left, those that are sold.
+CREATE VIEW books AS
+SELECT c.seats, c.seats_left, count(r.id) AS sold
+FROM concerts c LEFT JOIN reservations r ON r.concert_id = c.id
+GROUP BY c.id;

@@ -1,5 +1,6 @@
-"""Reads an order in a def route, with a session from a dependency that as many may have as there are connections."""
+"""Reads an order in a def route, with a session from a dependency that runs once per connection at most."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -9,17 +10,22 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 POOL_TIMEOUT_S = 2
 POOL_SIZE = int(os.environ.get("POOL_SIZE", "15"))
+# psycopg: seconds to connect; milliseconds for a statement, and until a network that swallows packets is given up.
+DRIVER = {"connect_timeout": 2, "options": "-c statement_timeout=2000", "tcp_user_timeout": 2000}
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = int(os.environ.get("THREADS", "40"))
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)
-    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
+    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, connect_args=DRIVER)
     app.state.sessions = sessionmaker(engine)
     yield
     engine.dispose()
@@ -45,11 +51,15 @@ class OrderOut(BaseModel):
 
 
 def get_session(request: Request) -> Iterator[Session]:
-    with request.app.state.sessions() as session:
-        yield session
+    try:
+        with request.app.state.sessions() as session:
+            yield session
+    except (OperationalError, PoolTimeout) as problem:
+        log.warning("No database connection: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
-# Who would wait for a connection waits here, on the event loop, and holds no thread meanwhile (FastAPI 0.163 and newer).
+# A request that would wait for a connection waits here, on the event loop, and holds no thread meanwhile (FastAPI 0.163 and newer).
 LimitedSession = Annotated[Session, Depends(get_session, max_concurrency=POOL_SIZE)]
 
 

@@ -1,5 +1,6 @@
 """Reads an order in a def route, with a session from a dependency."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -9,9 +10,14 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 POOL_TIMEOUT_S = 2
+# psycopg: seconds to connect; milliseconds for a statement, and until a network that swallows packets is given up.
+DRIVER = {"connect_timeout": 2, "options": "-c statement_timeout=2000", "tcp_user_timeout": 2000}
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -19,7 +25,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = int(os.environ.get("THREADS", "40"))
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)
     pool_size = int(os.environ.get("POOL_SIZE", "15"))
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, connect_args=DRIVER)
     app.state.sessions = sessionmaker(engine)
     yield
     engine.dispose()
@@ -46,8 +52,12 @@ class OrderOut(BaseModel):
 
 # The session keeps its connection until the answer is ready, and making the answer of a def route takes a second thread.
 def get_session(request: Request) -> Iterator[Session]:
-    with request.app.state.sessions() as session:
-        yield session
+    try:
+        with request.app.state.sessions() as session:
+            yield session
+    except (OperationalError, PoolTimeout) as problem:
+        log.warning("No database connection: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
 @app.get("/health")

@@ -1,5 +1,6 @@
 """Takes orders and mails a receipt in the background; the session's dependency commits after its yield."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,17 +10,22 @@ import httpx2
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 POOL_SIZE = 5
+DRIVER = {"timeout": 2, "command_timeout": 2}  # asyncpg: seconds to connect, seconds for a statement
+AWAY = ("08", "53", "57")  # SQLSTATE classes: connection failed, too many connections, shutting down or cancelled
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
-    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0)
+    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=3, connect_args=DRIVER)
     app.state.sessions = async_sessionmaker(engine)
-    async with httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"]) as app.state.mailer:
+    async with httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=2) as app.state.mailer:
         yield
     await engine.dispose()
 
@@ -36,9 +42,16 @@ class Order(NewOrder):
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.sessions() as session:
-        yield session
-        await session.commit()
+    try:
+        async with request.app.state.sessions() as session:
+            yield session
+            await session.commit()
+    except (DBAPIError, PoolTimeout, OSError) as problem:  # asyncpg's TimeoutError is an OSError
+        code = str(getattr(getattr(problem, "orig", None), "sqlstate", ""))
+        if isinstance(problem, DBAPIError) and not problem.connection_invalidated and not code.startswith(AWAY):
+            raise
+        log.warning("No database connection: %r", problem)
+        raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
 # What stands after the yield runs when the answer is sent and all background tasks are done: until then the transaction is open.
@@ -46,7 +59,10 @@ Session = Annotated[AsyncSession, Depends(get_session)]
 
 
 async def mail_receipt(mailer: httpx2.AsyncClient, order_id: int) -> None:
-    await mailer.get(f"/receipts/{order_id}")
+    try:
+        (await mailer.post(f"/receipts/{order_id}")).raise_for_status()
+    except httpx2.HTTPError as problem:
+        log.warning("No receipt for order %d: %r", order_id, problem)
 
 
 @app.get("/health")
