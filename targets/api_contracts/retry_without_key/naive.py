@@ -1,20 +1,34 @@
 """Places orders, one for each POST that arrives."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import asyncpg
+import httpx2
 from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 POOL_SIZE = 20
+DATABASE_TIMEOUT_S = 1.0
+PAYMENT_TIMEOUT_S = 2.0
+AWAY: tuple[type[Exception], ...] = (
+    OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
+)  # fmt: skip
+PLACE = "INSERT INTO orders (customer_id, total_cents) VALUES ($1, $2) RETURNING id"
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE) as app.state.database:
+    async with (
+        httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=PAYMENT_TIMEOUT_S) as app.state.payments,
+        asyncpg.create_pool(
+            os.environ["DATABASE_URL"], max_size=POOL_SIZE, command_timeout=DATABASE_TIMEOUT_S
+        ) as app.state.database,
+    ):
         yield
 
 
@@ -22,7 +36,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 class NewOrder(BaseModel):
-    customer_id: Annotated[int, Field(ge=1, lt=2**31)]
+    customer_id: Annotated[int, Field(ge=1, lt=2**31)]  # of the session, where there is one
     total_cents: Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -30,14 +44,43 @@ class Order(NewOrder):
     id: int
 
 
+class Charges(BaseModel):
+    effects: int
+    repeated_effects: int
+
+
 @app.get("/health")
 async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+async def service_away(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, httpx2.HTTPStatusError) and error.response.status_code == 402:
+        return JSONResponse({"detail": "The payment was declined"}, 402)
+    return JSONResponse({"detail": "The order may not have been placed"}, 503, {"Retry-After": "1"})
+
+
+for kind in AWAY:
+    app.add_exception_handler(kind, service_away)
+
+
+async def charge(app: FastAPI, new: NewOrder) -> None:
+    body = {"customer_id": new.customer_id, "amount_cents": new.total_cents}
+    async with asyncio.timeout(PAYMENT_TIMEOUT_S):
+        answer = await app.state.payments.post("/charges", json=body)
+    answer.raise_for_status()
+
+
+@app.get("/charges")
+async def read_charges(request: Request) -> Charges:
+    # What the provider has on its books, for the reconciliation.
+    return Charges.model_validate((await request.app.state.payments.get("/__stats")).json())
+
+
 @app.post("/orders", status_code=201)
 async def create_order(new: NewOrder, request: Request) -> Order:
-    # A client that gets no answer cannot know that this happened, and sends the order again: here that is another order.
-    async with request.app.state.database.acquire() as connection:
-        order_id = await connection.fetchval("SELECT place_order($1, $2)", new.customer_id, new.total_cents)
+    # A client that gets no answer cannot know that this happened, and sends the order again: here that is another charge and another order.
+    await charge(request.app, new)
+    async with request.app.state.database.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
+        order_id = await connection.fetchval(PLACE, new.customer_id, new.total_cents)
     return Order(id=order_id, **new.model_dump())
