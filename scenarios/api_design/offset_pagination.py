@@ -8,8 +8,10 @@ import base64
 import struct
 from datetime import UTC, datetime, timedelta
 
+from locust import task
+
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario
+from lab.model import Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario, Survival
 
 MAX_PAGE_SIZE = 100  # MAX_PAGE_SIZE in both targets
 PAGE_SIZE = 50
@@ -17,6 +19,7 @@ ROWS = 1_000_000  # dataset.sql
 DEPTHS = {"first": 0, "1k": 1_000, "10k": 10_000, "50k": 50_000, "100k": 100_000, "500k": 500_000, "900k": 900_000}
 WALKED = 300  # the newest rows, six pages of them, are the truth of a walk
 GAPS = 5  # rows come or go after each of the first five pages
+SORTED_ROW_B = 34  # a row in a run on disk: 24 B of columns, 6 B of header and padding, a length of 4 B (tuplesort.c, heap tuples)
 NO_INDEX = "DROP INDEX orders_by_time; ALTER TABLE orders SET (parallel_workers = 0)"  # one process, so that rows are counted whole
 
 
@@ -77,11 +80,28 @@ class PageWalker(LabUser):
         return set(deleted)
 
 
+class Steady(LabUser):
+    """Reads on page by page: a page that failed is asked for again, and each must begin right below the order where the last one ended."""
+
+    path: str = f"/orders?page_size={PAGE_SIZE}"
+    below = ROWS + 1
+
+    @task
+    def read_on(self) -> None:
+        reply = self.get(self.path, name="page")
+        if reply.status != 200:
+            return
+        page = reply.json()
+        ids = [item["id"] for item in page["items"]]
+        self.count("gaps", ids != list(range(self.below - 1, self.below - 1 - PAGE_SIZE, -1)))
+        self.path, self.below = page["next"], ids[-1]
+
+
 def depths(label: str, *, index: bool, repeats: int, quick_pairs: int | None = None) -> Condition:
     """One user who reads at every depth."""
     return Condition(
         label, Journey(), user="DepthReader", setup_sql="" if index else NO_INDEX, quick_pairs=quick_pairs,
-        params={"index": index, "repeats": repeats}, duet=index,
+        params={"index": index, "repeats": repeats}, env={"STATEMENT_S": "60"}, duet=index,
     )  # fmt: skip
 
 
@@ -110,15 +130,20 @@ def drift(condition: Condition, what: str) -> float | None:
     return GAPS * condition.number(what) if what in condition.params else None
 
 
-ROWS_LAW = "rows skipped by OFFSET are still computed (PostgreSQL, LIMIT and OFFSET); claims pg-offset-rows"
+ROWS_LAW = "PostgreSQL documentation, LIMIT and OFFSET: rows skipped by OFFSET still have to be computed"
 
 SCENARIO = Scenario(
-    title="Pagination by OFFSET",
-    claim="A page at offset N reads N + limit rows; inserts repeat rows and deletes lose them",
+    title="OFFSET pagination: slow deep pages, duplicate and missing rows",
+    claim="`OFFSET 100000 LIMIT 50` reads 100,050 rows, a keyset 50; 35 inserts while you page show 35 orders twice, 35 deletes hide 35",
     parts=(3, 9),
     catalogue_ids=(
         "pg-offset-rows", "pg-offset-100k", "pg-missing-index-blamed-on-offset", "pg-insert-drift", "pg-delete-drift",
         "pg-keyset-constant", "fk-offset-skips-on-insert", "fk-offset-knee",
+    ),
+    labels={"naive": "LIMIT and OFFSET", "correct": "keyset cursor"},
+    symptoms=(
+        "OFFSET slow", "deep pagination", "last page slow", "duplicate rows between pages", "missing rows in export", "skip limit", "page number",
+        "external merge  Disk", "fastapi-pagination", "ORDER BY created_at slow",
     ),
     services=("postgres",),
     constants={"MAX_PAGE_SIZE": MAX_PAGE_SIZE},
@@ -157,42 +182,45 @@ SCENARIO = Scenario(
             formula="N + limit (all rows without the index)", source=ROWS_LAW, headline="depth with index",
         ),
         Claim(
-            "deep_page", "harm", "the page at 900,000 takes at least five times the keyset's",
+            "deep_page", "harm", "the page at offset 900,000 takes at least five times as long as with a keyset",
             "naive.latency_at_level_s[900000] / correct.latency_at_level_s[900000]", relation="at_least",
             predict=lambda c: indexed(c, 5.0), null=1.0,
-            formula="(a + b N) / a with b about 0.1 us a row and a a few ms", source="ours; claims pg-offset-100k",
+            formula="(a + b N) / a, at least 5", source="measured here: b is about 0.1 us a row, a a few ms",
         ),
         Claim(
-            "straight", "mechanism", "time is a straight line in the offset", "naive.fit_r2[latency]", relation="at_least",
+            "straight", "mechanism", "the time grows in a straight line with the offset", "naive.fit_r2[latency]", relation="at_least",
             predict=lambda c: indexed(c, 0.95), tolerance=0.001,
-            formula="a + b N: R2 near 1", source="each skipped row costs the same; claims pg-offset-100k",
+            formula="a + b N: R2 near 1", source="each skipped row costs the same",
         ),
         Claim(
-            "no_knee", "mechanism", "there is no depth at which it breaks", "naive.fit_knee_ratio[latency]",
+            "no_knee", "mechanism", "there is no depth at which it breaks: the slope does not change", "naive.fit_knee_ratio[latency]",
             predict=lambda c: indexed(c, 1.0), tolerance=0.25,
-            formula="1: the slope does not change", source="a + b N; claims fk-offset-knee",
+            formula="1: the slope does not change", source="a + b N",
         ),
         Claim(
             "first_page", "mechanism", "without the index page 1 already reads the whole table", "naive.plan_rows_visited[first]",
             predict=lambda c: rows(c, PAGE_SIZE), tolerance=0.0,
-            formula="limit with the index, all rows without", source="claims pg-missing-index-blamed-on-offset",
+            formula="limit with the index, all rows without", source="without an index on the order every row is read and sorted",
             headline="depth without index",
         ),
         Claim(
-            "sort_on_disk", "mechanism", "without the index a page at 50,000 is sorted on disk", "naive.plan_temp_blks[50k]",
-            relation="at_least", predict=lambda c: ROWS * 32 / 8192 if "index" in c.params and not c.params["index"] else None,
-            formula="rows x 32 B / 8 KiB, the bare columns written once", source="work_mem is 4 MB; the source's plan shows the same sort",
-            tolerance=0.0,
+            "sort_on_disk", "mechanism", "without the index a page at 50,000 writes all rows to disk, and sorts them there in two steps",
+            "naive.plan_temp_blks[50k]",
+            predict=lambda c: 3 * ROWS * SORTED_ROW_B / 8192 if "index" in c.params and not c.params["index"] else None,
+            formula="3 x rows x 34 B / 8 KiB: written, then merged (read and written); the last merge stops after 50,050 rows", tolerance=0.1,
+            source="PostgreSQL, tuplesort.c; work_mem is 4 MB; the plan in part 3 shows such a sort",
         ),
         Claim(
-            "duplicates", "harm", "K rows inserted at the head repeat K rows", "naive.observed[duplicates]",
+            "duplicates", "harm", "K rows inserted while you page show K rows twice", "naive.observed[duplicates]",
             predict=lambda c: drift(c, "inserts") if not c.params.get("inserts") or not c.params.get("deletes") else None, tolerance=0.0,
-            formula="K = 5 x inserts a page", source="claims pg-insert-drift", headline="7 inserts a page",
+            formula="K = 5 x inserts a page", headline="7 inserts a page",
+            source="each row inserted at the head pushes one row from the page just read to the next",
         ),
         Claim(
-            "losses", "harm", "K deleted rows lose K others; inserts lose none", "naive.observed[losses]",
+            "losses", "harm", "K rows deleted while you page hide K others; inserts hide none", "naive.observed[losses]",
             predict=lambda c: drift(c, "deletes") if not c.params.get("inserts") or not c.params.get("deletes") else None,
-            tolerance=0.0, formula="K = 5 x deletes a page", source="claims pg-delete-drift", headline="7 deletes a page",
+            tolerance=0.0, formula="K = 5 x deletes a page", headline="7 deletes a page",
+            source="each row deleted behind the reader pulls one row past it",
         ),
         Claim(
             "moved", "mechanism", "the rows really came and went", "naive.final[orders]",
@@ -202,12 +230,12 @@ SCENARIO = Scenario(
         Claim(
             "keyset_rows", "fix", "the keyset reads 50 rows at any depth", "correct.plan_rows_visited[900k]",
             predict=lambda c: rows(c, PAGE_SIZE), tolerance=0.0,
-            formula="limit (all rows without the index)", source="claims pg-keyset-constant", headline="depth with index",
+            formula="limit (all rows without the index)", source="one range of the index (M. Winand, No Offset)", headline="depth with index",
         ),
         Claim(
-            "keyset_flat", "fix", "the keyset's deepest page takes as long as its first", "correct.fit_flat_ratio[latency]",
-            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=1.0,
-            formula="1 (twice is allowed: a few milliseconds are noisy)", source="claims pg-keyset-constant",
+            "keyset_flat", "fix", "the deepest page of a keyset takes as long as its first", "correct.fit_flat_ratio[latency]",
+            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.5,
+            formula="1, and at most 1.5", source="the same number of rows at any depth",
         ),
         Claim(
             "keyset_duplicates", "fix", "the keyset repeats nothing", "correct.observed[duplicates]",
@@ -225,18 +253,18 @@ SCENARIO = Scenario(
             formula="0", source="both orders are total", headline="depth with index",
         ),
         Claim(
-            "tax", "tax", "the keyset's first page costs no more", "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]",
-            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.5, null=1.0,
+            "tax", "tax", "the first page of a keyset takes no longer", "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]",
+            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.15, null=1.0,
             formula="1", source="the same statement but for OFFSET 0",
         ),
     ),
     charts=(
         Chart(
-            "sweep", "latency_at_level_s", "OFFSET is a straight line (R2 {straight:.3f}), not a cliff; the keyset is flat",
+            "sweep", "latency_at_level_s", "With OFFSET the time grows in a straight line (R2 {straight:.3f}); with a keyset it is constant",
             x="level", x_label="rows before the page", y_label="median time of a page, s", conditions=("depth with index",),
         ),
         Chart(
-            "sweep", "latency_at_level_s", "Without the index every page pays for the sort, page 1 too",
+            "sweep", "latency_at_level_s", "Without the index every page pays for the sort, even page 1",
             x="level", x_label="rows before the page", y_label="median time of a page, s", conditions=("depth without index",),
         ),
         Chart(
@@ -244,19 +272,20 @@ SCENARIO = Scenario(
             x="level", x_label="rows before the page", y_label="rows read", conditions=("depth with index",),
         ),
         Chart(
-            "counts", "observed[duplicates]", "{duplicates:.0f} rows inserted during the walk: {duplicates:.0f} orders seen twice",
+            "counts", "observed[duplicates]", "{duplicates.predicted:.0f} orders inserted while paging: {duplicates:.0f} orders seen twice",
             y_label="orders seen twice", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
             theory=("duplicates", "keyset_duplicates"),
         ),
         Chart(
-            "counts", "observed[losses]", "{losses:.0f} rows deleted during the walk: {losses:.0f} orders never seen",
+            "counts", "observed[losses]", "{losses.predicted:.0f} orders deleted while paging: {losses:.0f} others never seen",
             y_label="orders never seen", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
             theory=("losses", "keyset_losses"),
         ),
     ),
     answer="OFFSET 100000 reads {rows_at_100k:,.0f} rows for 50 and grows in a straight line (R2 {straight:.3f}); "
-    "a keyset reads {keyset_rows:.0f} at any depth. {duplicates.predicted:.0f} inserts during a walk repeat {duplicates:.0f} "
-    "orders, {losses.predicted:.0f} deletes lose {losses:.0f}.",
+    "a keyset reads {keyset_rows:.0f} at any depth. {duplicates.predicted:.0f} inserts while paging show {duplicates:.0f} "
+    "orders twice, {losses.predicted:.0f} deletes hide {losses:.0f}.",
+    survival=Survival(user="Steady", answer_within_s=4.5, recover_within_s=3.0, ledger={"gaps": "observed[gaps]"}),
     disagrees_with_source="Nothing breaks at 100k rows or past page 100: time grows in proportion to the offset from the first page "
     "on. The source's 1.2 s at OFFSET 50000 is a sort on disk, so a missing index, which page 1 pays as well. Inserts repeat rows "
     "but lose none; losses come from deletes.",

@@ -38,7 +38,8 @@ def users(
 ) -> Condition:  # fmt: skip
     """``count`` users who send ``requests`` in all."""
     return Condition(
-        label, ClosedLoad(count, requests=requests, spread=workers > 1), server=Server(workers=workers), upstream=Upstream(upstream_s),
+        label, ClosedLoad(count, requests=requests, spread=workers > 1), user="Shopper", server=Server(workers=workers),
+        upstream=Upstream(upstream_s),
         params={"users": count, "workers": workers, "upstream_s": upstream_s},
         variants=variants, quick=quick, quick_pairs=quick_pairs, control=control, duet=duet,
     )  # fmt: skip

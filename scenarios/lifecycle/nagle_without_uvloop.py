@@ -103,7 +103,8 @@ SCENARIO = Scenario(
             formula="less than 10 ms", source="uvloop, handles/tcp.pyx: _set_nodelay on every TCP connection",
         ),
         Claim(
-            "memory", "tax", "uvloop needs at most a fifth more memory per server", "correct.rss_peak_bytes / naive.rss_peak_bytes", relation="at_most",
+            "memory", "tax", "uvloop needs at most a fifth more memory per server", "correct.rss_peak_bytes / naive.rss_peak_bytes",
+            relation="at_most",
             predict=lambda c: delayed(c, 1.2), tolerance=0.0,
             formula="1.2", source="one shared library of some MB in each process, next to the 40 MB and more of an application with FastAPI",
         ),

@@ -1,5 +1,6 @@
-"""Lists events from where the last page ended: an earlier time."""
+"""Lists events after the last page with the time alone: an earlier time."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,8 +9,18 @@ from typing import Annotated
 
 import asyncpg
 from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+ACQUIRE_S = 0.5  # for a free connection, opening one included; also for cleaning it up afterwards
+STATEMENT_S = 1.0
+AWAY = (
+    OSError,  # refused or reset, and every time-out
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,  # it is starting, or shutting down
+)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST = "SELECT id, kind, created_at FROM events ORDER BY created_at DESC, id DESC LIMIT $1"
 # An earlier time is a range of the index, but it leaves out the other events of the same time.
@@ -19,14 +30,24 @@ NEXT = """
     ORDER BY created_at DESC, id DESC LIMIT $1
 """
 
+logger = logging.getLogger(__name__)
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database:
+    # Without connections at the start, a worker comes up while the database is away.
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=0, max_size=10, timeout=ACQUIRE_S, command_timeout=STATEMENT_S
+    ) as app.state.database:
         yield
 
 
-app = FastAPI(lifespan=lifespan)
+async def answer_503(request: Request, problem: Exception) -> JSONResponse:
+    logger.warning("database: %r", problem)
+    return JSONResponse({"detail": "The database does not answer"}, 503, {"Retry-After": "1"})
+
+
+app = FastAPI(lifespan=lifespan, exception_handlers=dict.fromkeys(AWAY, answer_503))
 
 
 class Event(BaseModel):
@@ -50,12 +71,13 @@ def cursor_of(event: Event) -> str:
 
 @app.get("/events")
 async def list_events(request: Request, after: Cursor = None, page_size: PageSize = 50) -> EventPage:
-    if after is None:
-        rows = await request.app.state.database.fetch(FIRST, page_size)
-    else:
-        microseconds = int(after.partition(".")[0])
-        seen_at = EPOCH + timedelta(microseconds=microseconds)
-        rows = await request.app.state.database.fetch(NEXT, page_size, seen_at)
+    async with request.app.state.database.acquire(timeout=ACQUIRE_S) as database:
+        if after is None:
+            rows = await database.fetch(FIRST, page_size)
+        else:
+            microseconds = int(after.partition(".")[0])
+            seen_at = EPOCH + timedelta(microseconds=microseconds)
+            rows = await database.fetch(NEXT, page_size, seen_at)
     items = [Event(**row) for row in rows]
     more = f"/events?after={cursor_of(items[-1])}&page_size={page_size}" if len(items) == page_size else None
     return EventPage(items=items, next=more)

@@ -1,6 +1,7 @@
 """Lists orders from where the last page ended: a cursor names the last row, and the index leads to the next one."""
 
 import base64
+import logging
 import os
 import struct
 from collections.abc import AsyncIterator
@@ -9,24 +10,39 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, DateTime, func, select, tuple_
+from sqlalchemy import BigInteger, DateTime, exc, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 MAX_PAGE_SIZE = 100
+CONNECT_S = 0.5  # for a free connection, and for opening one
+STATEMENT_S = float(os.environ.get("STATEMENT_S", "1.0"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    engine = create_async_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1))
+    url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
+    limits = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S}
+    engine = create_async_engine(url, pool_timeout=CONNECT_S, connect_args=limits)
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
     yield
     await engine.dispose()
 
 
-app = FastAPI(lifespan=lifespan)
+async def answer_503(request: Request, problem: Exception) -> JSONResponse:
+    state = str(getattr(getattr(problem, "orig", None), "sqlstate", ""))[:2]
+    if isinstance(problem, exc.DBAPIError) and not problem.connection_invalidated and state not in ("08", "53", "57"):
+        raise problem  # the database did answer, so this is an error of ours
+    logging.getLogger(__name__).warning("database: %r", problem)
+    return JSONResponse({"detail": "The database does not answer"}, 503, {"Retry-After": "1"})
+
+
+# OSError is a refused or reset connection, and every time-out of the driver.
+AWAY = (OSError, exc.TimeoutError, exc.DBAPIError)
+app = FastAPI(lifespan=lifespan, exception_handlers=dict.fromkeys(AWAY, answer_503))
 
 
 class Base(DeclarativeBase):
@@ -89,7 +105,7 @@ After = Annotated[tuple[datetime, int] | None, Depends(read_cursor)]
 @app.get("/orders")
 async def list_orders(session: Session, after: After, page_size: PageSize = 50) -> OrderPage:
     query = select(Order).order_by(Order.created_at.desc(), Order.id.desc()).limit(page_size)
-    # Starts at the row after the last one seen, wherever that is now; the comparison of both columns at once is what the index serves.
+    # Starts at the row after the last one seen, wherever that is now; PostgreSQL serves a comparison of both columns from the index.
     if after is not None:
         query = query.where(tuple_(Order.created_at, Order.id) < after)
     orders = (await session.scalars(query)).all()

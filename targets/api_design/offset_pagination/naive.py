@@ -1,5 +1,6 @@
 """Lists orders by page number: LIMIT and OFFSET read every row before the page, and a page moves when rows come or go."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,23 +8,38 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, DateTime, func, select
+from sqlalchemy import BigInteger, DateTime, exc, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 MAX_PAGE_SIZE = 100
+CONNECT_S = 0.5  # for a free connection, and for opening one
+STATEMENT_S = float(os.environ.get("STATEMENT_S", "1.0"))
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    engine = create_async_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1))
+    url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
+    limits = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S}
+    engine = create_async_engine(url, pool_timeout=CONNECT_S, connect_args=limits)
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
     yield
     await engine.dispose()
 
 
-app = FastAPI(lifespan=lifespan)
+async def answer_503(request: Request, problem: Exception) -> JSONResponse:
+    state = str(getattr(getattr(problem, "orig", None), "sqlstate", ""))[:2]
+    if isinstance(problem, exc.DBAPIError) and not problem.connection_invalidated and state not in ("08", "53", "57"):
+        raise problem  # the database did answer, so this is an error of ours
+    logging.getLogger(__name__).warning("database: %r", problem)
+    return JSONResponse({"detail": "The database does not answer"}, 503, {"Retry-After": "1"})
+
+
+# OSError is a refused or reset connection, and every time-out of the driver.
+AWAY = (OSError, exc.TimeoutError, exc.DBAPIError)
+app = FastAPI(lifespan=lifespan, exception_handlers=dict.fromkeys(AWAY, answer_503))
 
 
 class Base(DeclarativeBase):
@@ -61,13 +77,14 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 Session = Annotated[AsyncSession, Depends(get_session)]
 OrderId = Annotated[int, Path(ge=1, lt=2**63)]
+PageNumber = Annotated[int, Query(ge=1, lt=2**31)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)]
 
 
 @app.get("/orders")
-async def list_orders(session: Session, page: Annotated[int, Query(ge=1)] = 1, page_size: PageSize = 50) -> OrderPage:
+async def list_orders(session: Session, page: PageNumber = 1, page_size: PageSize = 50) -> OrderPage:
     query = select(Order).order_by(Order.created_at.desc(), Order.id.desc()).limit(page_size)
-    # Reads all the rows before the page and throws them away; what counts as "before" changes from request to request.
+    # Reads all the rows before the page and throws them away; which rows those are changes when rows come or go.
     query = query.offset((page - 1) * page_size)
     orders = (await session.scalars(query)).all()
     more = f"/orders?page={page + 1}&page_size={page_size}" if len(orders) == page_size else None
