@@ -1,7 +1,7 @@
 """C requests that read before the first of them commits all decide on the same number: C seats sold, one counted.
 
 Each request is one transaction at READ COMMITTED, PostgreSQL's default: an UPDATE waits for the row's lock, and then writes what was computed
-from the old read.  Forced: every message to the database takes 10 ms in each direction, so all C reads are answered before the first COMMIT
+from the old read.  Forced: every message to the database takes 5 ms in each direction, so all C reads are answered before the first COMMIT
 arrives, five round trips later, and the law is exact.  Natural: nothing is slowed; how many overlap is up to the machine, that some do is not.
 A lock in the process leaves one reader per worker.
 """
@@ -37,7 +37,7 @@ def buyers(
     """Twenty buyers at one instant."""
     return Condition(
         label, Burst(BUYERS, spread=workers > 1), user="Buyer", server=Server(workers=workers), forced=forced,
-        proxy=Proxy("postgres", "delay:10") if forced else None,
+        proxy=Proxy("postgres", "delay:5") if forced else None,
         params={"buyers": BUYERS, "workers": workers, "together": True}, quick_pairs=quick_pairs, variants=variants,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ AT = "10 threads, 5 connections, 15 requests"
 BELOW = "10 threads, 5 connections, 14 requests"
 # Nobody's request is under way when this is read: a transaction that is open then was forgotten.
 LEAKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+UNSEEN = "A thread that waits for psycopg cannot be interrupted: the request hangs, and nothing is logged, until the database answers again."
 
 
 class Reader(LabUser):
@@ -151,5 +152,6 @@ SCENARIO = Scenario(
     "With the session ended before the route returns, all {correct_all:.0f} are answered.",
     survival=Survival(
         user="Reader", answer_within_s=3.5, recover_within_s=3.0, ledger={"leaked": "final[leaked]"}, variants=("correct", "limited"),
+        limits={f"{variant}: PostgreSQL stalls": UNSEEN for variant in ("correct", "limited")},
     ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 # For the whole deployment: what the database takes, less what migrations, cron jobs and a person with psql need.
 CONNECTION_BUDGET = 36
 POOL_TIMEOUT_S = 3
-DRIVER = {"timeout": 2, "command_timeout": 2}  # asyncpg: seconds to connect, seconds for a statement
+DRIVER = {"timeout": 2, "command_timeout": 1}  # asyncpg: seconds to connect, seconds for a statement
 AWAY = ("08", "53", "57")  # SQLSTATE classes: connection failed, too many connections, shutting down or cancelled
 log = logging.getLogger(__name__)
 

@@ -31,9 +31,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         min_size=POOL_SIZE,
         max_size=POOL_SIZE,
         timeout=2,
-        command_timeout=3,
+        command_timeout=1,
         # Where this process cannot end a statement any more, the server does: a row is not locked until the network is back.
-        server_settings={"statement_timeout": "3s", "idle_in_transaction_session_timeout": "3s"},
+        server_settings={"statement_timeout": "2s", "idle_in_transaction_session_timeout": "2s"},
     ) as app.state.database:
         yield
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 POOL_SIZE = 5
-DRIVER = {"timeout": 2, "command_timeout": 2}  # asyncpg: seconds to connect, seconds for a statement
+DRIVER = {"timeout": 2, "command_timeout": 1}  # asyncpg: seconds to connect, seconds for a statement
 AWAY = ("08", "53", "57")  # SQLSTATE classes: connection failed, too many connections, shutting down or cancelled
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:", 1)
     engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=3, connect_args=DRIVER)
     app.state.sessions = async_sessionmaker(engine)
-    async with httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=2) as app.state.mailer:
+    async with httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=1) as app.state.mailer:
         yield
     await engine.dispose()
 
