@@ -126,7 +126,7 @@ class Renewing(Account):
 
 
 class Steady(Account):
-    """Asks as planned, with one token for all users: a password check costs as much CPU as hundreds of requests, so it is done before the start."""
+    """Asks as planned, with one token for all users: a password check costs far more CPU than a request, so it is done before the start."""
 
     token = ""
     logging_in = threading.Lock()
@@ -295,7 +295,8 @@ SCENARIO = Scenario(
             formula="1", source="a stateless server has nothing to delete", headline="2 s left",
         ),
         Claim(
-            "exp_ends_it", "mechanism", "what ends the token is its expiry: every request after it is refused", "naive.observed[refused_after_expiry]",
+            "exp_ends_it", "mechanism", "what ends the token is its expiry: every request after it is refused",
+            "naive.observed[refused_after_expiry]",
             predict=lambda c: RATE * LATE_S if left(c, "naive") else None, tolerance=0.13,
             formula="20 per second x 0.4 s = 8, one more or less at the edge", source=WINDOW, headline="2 s left",
         ),

@@ -47,7 +47,7 @@ def workers(count: int, *, quick_pairs: int | None = None, control: bool = False
 
 def spread(condition: Condition) -> bool:
     """Whether the requests reach every worker."""
-    return bool(condition.params["spread"])
+    return bool(condition.params.get("spread"))
 
 
 SHARED_NOTHING = "Uvicorn documentation, Deployment: workers are processes, and processes share no memory"
@@ -92,7 +92,7 @@ SCENARIO = Scenario(
     claims=(
         Claim(
             "naive_admitted", "harm", "four workers admit four times the limit", "naive.status_count[200]",
-            predict=lambda c: LIMIT * (c.workers if spread(c) else 1), tolerance=0.0,
+            predict=lambda c: LIMIT * (c.workers if spread(c) else 1) if "spread" in c.params else None, tolerance=0.0,
             formula="workers x limit = 4 x 100 = 400; with one connection 1 x 100",
             source="FastAPI Mastery, parts 4 and 10: 4 workers, 100 a minute become 400", headline="4 workers",
         ),

@@ -1,16 +1,16 @@
-"""Answers every error as one RFC 9457 problem, whoever raised it, and never repeats what the client sent."""
+"""Answers every error that FastAPI, Starlette or a middleware writes as one RFC 9457 problem, without the values that were sent."""
 
 from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,37 +26,35 @@ PRODUCTS: dict[int, dict[str, Any]] = {
 
 
 class Problem(BaseModel):
-    type: str = "about:blank"
     title: str
     status: int
     detail: str
     errors: list[dict[str, str]] = []
 
 
-def problem(
-    status: int, detail: str, headers: Mapping[str, str] | None = None, *errors: dict[str, str]
-) -> JSONResponse:
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, *errors: dict[str, str]) -> Response:
     body = Problem(title=phrases.get(status, "Error"), status=status, detail=detail, errors=list(errors))
     return JSONResponse(body.model_dump(), status, headers, media_type=PROBLEM)
 
 
-async def on_refusal(request: Request, error: AnyHTTPException) -> JSONResponse:
-    return problem(error.status_code, str(error.detail), error.headers)
+async def on_refusal(request: Request, error: AnyHTTPException) -> Response:
+    if error.status_code < 400 or not isinstance(error.detail, str):  # a 304 has no body, and a dict is the route's own
+        return await http_exception_handler(request, error)
+    return problem(error.status_code, error.detail, error.headers)
 
 
-async def on_wrong_input(request: Request, error: RequestValidationError) -> JSONResponse:
-    found = error.errors()
-    # Where and why, for the first few; not `input` and `ctx`, which repeat what was sent, secrets too.
-    errors = [{"at": "/".join(map(str, one["loc"])), "message": one["msg"]} for one in found[:MAX_ERRORS]]
-    return problem(422, f"Wrong input in {len(found)} places", None, *errors)
+async def on_wrong_input(request: Request, error: RequestValidationError) -> Response:
+    # Where and why, for the first few.  Not `input`, `ctx` and `msg`, which may repeat what was sent, secrets too.
+    errors = [{"at": "/".join(map(str, one["loc"]))[:100], "code": one["type"]} for one in error.errors()[:MAX_ERRORS]]
+    return problem(422, f"Wrong input in {len(error.errors())} places", None, *errors)
 
 
-async def on_bug(request: Request, error: Exception) -> JSONResponse:
+async def on_bug(request: Request, error: Exception) -> Response:
     return problem(500, "The error has been logged")
 
 
-class OnlyProblems:
-    """Turns what other middleware answers by itself, as text, into a problem."""
+class RefusalsAsProblems:
+    """Turns what other middleware and the body limit refuse, as text, into problems; what a route answers passes unchanged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -67,10 +65,12 @@ class OnlyProblems:
         async def send_problem(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                headers = Headers(raw=message["headers"])
-                if replaced := headers.get("content-type") != PROBLEM:
-                    kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
-                    await problem(message["status"], "The request was refused", kept)(scope, receive, send)
+                # No route was asked ("router" is missing), or the limit on its body answered instead; and in plain text.
+                refused = "router" not in scope or message["status"] == 413
+                if replaced := refused and (b"content-type", b"text/plain; charset=utf-8") in message["headers"]:
+                    answer = problem(message["status"], "The request was refused")
+                    answer.raw_headers += [h for h in message["headers"] if h[0] not in (b"content-type", b"content-length")]
+                    await answer(scope, receive, send)
             if not replaced:
                 await send(message)
 
@@ -84,7 +84,8 @@ app = FastAPI(
     exception_handlers={AnyHTTPException: on_refusal, RequestValidationError: on_wrong_input, Exception: on_bug},
 )
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-app.add_middleware(OnlyProblems)
+app.add_middleware(RefusalsAsProblems)  # last, so it is the outermost
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
 
 
 class Product(BaseModel):

@@ -1,9 +1,10 @@
-"""Answers errors as they come: FastAPI, Starlette and the server each have a body of their own for them."""
+"""Leaves errors as they come: FastAPI, Starlette and the server each have a body of their own for them."""
 
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
@@ -15,9 +16,10 @@ PRODUCTS: dict[int, dict[str, Any]] = {
     3: {"name": None, "price_cents": 300, "bags": 25},  # a row from before names were required
 }
 
-# No handler of its own: a refusal, a wrong input, a bug and a middleware each answer in another shape.
+# No handlers: a refusal, a wrong input, a bug and a middleware each answer in another shape.
 app = FastAPI()
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
 
 
 class Product(BaseModel):

@@ -1,4 +1,4 @@
-"""Gives FastAPI's own exceptions one shape: what the router and the middleware refuse does not come this way."""
+"""Gives the exceptions that FastAPI exports one shape: what the router and the middleware refuse does not pass here."""
 
 from collections.abc import Mapping
 from http.client import responses as phrases
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
@@ -22,6 +22,7 @@ PRODUCTS: dict[int, dict[str, Any]] = {
 
 app = FastAPI()
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
@@ -29,7 +30,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
     return JSONResponse(body, status, headers, media_type=PROBLEM)
 
 
-# FastAPI's HTTPException: the router's 404 and 405 are its parent, Starlette's, and pass by.
+# This is FastAPI's HTTPException.  The 404 and 405 of the router are its parent, Starlette's, and are not caught here.
 @app.exception_handler(HTTPException)
 async def on_refusal(request: Request, error: HTTPException) -> JSONResponse:
     return problem(error.status_code, str(error.detail), error.headers)
