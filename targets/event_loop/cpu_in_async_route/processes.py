@@ -46,6 +46,7 @@ class Processes:
     def __init__(self) -> None:
         self.pending = 0
         self.pool = self.start()
+        list(self.pool.map(abs, range(CHECKS_AT_ONCE)))  # started before the first login asks
 
     def start(self) -> ProcessPoolExecutor:
         self.started = time.monotonic()
