@@ -97,7 +97,7 @@ SCENARIO = Scenario(
     "with `(a, id) < (x, y)` it reads 50",
     parts=(9, 3),
     catalogue_ids=("pg-keyset-or-form", "pg-keyset-constant", "pg-keyset-tie"),
-    labels={"naive": "OR condition", "correct": "row value (a, id) < (x, y)", "tempting": "time alone"},
+    labels={"naive": "OR condition", "correct": "row value comparison", "tempting": "time alone"},
     symptoms=(
         "cursor pagination slow", "keyset pagination slow", "seek method", "Rows Removed by Filter", "ROW comparison", "tuple_ SQLAlchemy",
         "sqlakeyset",

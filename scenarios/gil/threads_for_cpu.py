@@ -201,7 +201,7 @@ SCENARIO = Scenario(
         user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"wrong": "observed[wrong]"},
         also=("pool",), without=("upstream stalls", "upstream errs"),
     ),
-    disagrees_with_source="Part 13 says that Python 3.13 makes the GIL optional. It does so in a build of its own, which is experimental in 3.13 and "
+    disagrees_with_source="Part 13 says that Python 3.13 makes the GIL optional. It does so in a separate build, which is experimental in 3.13 and "
     "supported from 3.14 on (PEP 779). And I/O is barely affected by other I/O, but each of its wake-ups is late by a switch interval beside one "
     "thread that computes.",
 )  # fmt: skip

@@ -15,7 +15,7 @@ REQUESTS = 40
 
 
 class Reader(LabUser):
-    """One connection; its first request has a name of its own."""
+    """One connection; its first request has another name."""
 
     asked = 0
 

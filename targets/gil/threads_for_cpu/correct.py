@@ -44,7 +44,7 @@ class Processes:
 
     def start(self) -> ProcessPoolExecutor:
         self.started = time.monotonic()
-        # Each process has an interpreter and a lock of its own.  Spawned, not forked: a fork copies the loop's sockets and locks.
+        # Each process has its own interpreter and lock.  Spawned, not forked: a fork copies the loop's sockets and locks.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(MOST_PARTS, mp_context=context, initializer=end_with_parent)
 

@@ -52,7 +52,7 @@ class Interpreters:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # Each of these threads enters an interpreter with a lock of its own, so they compute in parallel.
+    # Each of these threads enters an interpreter with its own lock, so they compute in parallel.
     app.state.interpreters = Interpreters()
     with ThreadPoolExecutor(MOST_PARTS) as app.state.workers:
         yield
