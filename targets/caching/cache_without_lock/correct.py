@@ -93,7 +93,7 @@ async def refresh(cache: Redis, database: asyncpg.Pool) -> bytes | str:
     async with asyncio.timeout(WAIT_S):
         try:
             # One worker of all holds the lock and loads; the others wait for it, then find the report. The lock has a
-            # random token, so that a holder that was too slow does not release the lock of the next one.
+            # unique token, so that a holder that was too slow does not release the lock of the next one.
             async with cache.lock(LOCK_KEY, timeout=LOCK_TTL_S, sleep=POLL_S, raise_on_release_error=False):
                 _, report = await look(cache)
                 return report if report is not None else await load_and_store(cache, database)

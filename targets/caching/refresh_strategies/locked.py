@@ -1,4 +1,4 @@
-"""Caches reports until they are too old; then one request builds, under a lock, and the others wait."""
+"""Caches reports until they expire; then one request builds, with a lock of 0.25 s, and the others wait."""
 
 import asyncio
 import os
@@ -55,7 +55,7 @@ async def cached_report(cache: Redis, database: asyncpg.Pool, name: str) -> byte
         report = await cache.get(f"report:{name}")
         if report is not None:
             return report
-        # One builder, but only while the lock lives: a build that takes longer gets company.
+        # One builder, but only while the lock lives: during a longer build it expires, and the next one builds too.
         if await cache.set(f"report:{name}:lock", token, nx=True, px=int(LOCK_TTL_S * 1000)):
             try:
                 report = await cache.get(f"report:{name}")

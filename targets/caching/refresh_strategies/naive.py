@@ -1,4 +1,4 @@
-"""Caches reports until they are too old, then builds them again."""
+"""Caches reports until they expire; then every request that comes builds them again."""
 
 import os
 from collections.abc import AsyncIterator
@@ -46,6 +46,6 @@ async def read_report(name: ReportName, request: Request) -> Report:
     report = await cache.get(f"report:{name}")
     if report is None:
         report, max_age_s = await build_report(database, name)
-        # Nobody may have it from now until it is built again, and what was stored together expires together.
+        # After the expiry nobody has a report until it is built, and what was stored together expires together.
         await cache.set(f"report:{name}", report, px=int(max_age_s * 1000))
     return Report.model_validate_json(report)

@@ -1,4 +1,4 @@
-"""Caches reports until they are too old, and lets chance build them again a little before (XFetch)."""
+"""Caches reports until they expire; each request may rebuild them a little earlier, at random (XFetch)."""
 
 import math
 import os
@@ -50,7 +50,7 @@ async def build_report(database: asyncpg.Pool, name: str) -> tuple[Report, float
 
 
 def is_due(build_s: float, left_s: float) -> bool:
-    # The nearer the end and the longer a build takes, the likelier; the dice know of nobody else who is building already.
+    # The nearer the expiry and the longer a build takes, the likelier; it does not know who builds already.
     return -BETA * build_s * math.log(1.0 - random.random()) >= left_s
 
 

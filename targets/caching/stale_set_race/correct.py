@@ -1,33 +1,57 @@
-"""Caches prices in Redis under a lease: a change revokes it, and what was loaded before is not put back."""
+"""Caches prices in Redis under a lease: a write revokes it, so an earlier reader cannot put the old price back."""
 
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 import asyncpg
 from fastapi import FastAPI, HTTPException, Path, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
 
 CACHE_TTL_S = 60
-LEASE_TTL_S = 10  # longer than a load ever takes; a reader that is slower than this just does not fill the cache
+ACQUIRE_S, QUERY_S = 0.5, 1.2
+LEASE_TTL_S = 10  # much longer than a load or a write can take: connection, query, its cancellation: 0.5 + 1.2 + 0.5 s
+WRITING = "writing"  # the lease while a write is under way: nobody may fill the cache
+AWAY = (
+    RedisError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)  # fmt: skip
 
 # Fills the key only while the lease that was taken before the load is still there.
-FILL = "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('SETEX', KEYS[1], ARGV[2], ARGV[3]) end return 1"
+FILL = "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[2]) end return 1"
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    redis_pool = BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5,
+        decode_responses=True,
+    )  # fmt: skip
     async with (
-        Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as app.state.cache,
-        asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database,
+        Redis.from_pool(redis_pool) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], command_timeout=QUERY_S) as app.state.database,
     ):
         yield
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+async def service_away(request: Request, problem: Exception) -> JSONResponse:
+    log.warning("%s %s: %r", request.method, request.url.path, problem)
+    return JSONResponse({"detail": "Try again later"}, 503, headers={"Retry-After": "1"})
+
+
+for kind in AWAY:
+    app.add_exception_handler(kind, service_away)
 
 ProductId = Annotated[int, Path(ge=1, lt=2**31)]
 
@@ -37,9 +61,10 @@ class Price(BaseModel):
 
 
 async def load_price(request: Request, product_id: int) -> int:
-    price: int | None = await request.app.state.database.fetchval(
-        "SELECT price_cents FROM prices WHERE product_id = $1", product_id
-    )
+    async with request.app.state.database.acquire(timeout=ACQUIRE_S) as connection:
+        price: int | None = await connection.fetchval(
+            "SELECT price_cents FROM prices WHERE product_id = $1", product_id
+        )
     if price is None:
         raise HTTPException(404, "No such product")
     return price
@@ -47,22 +72,37 @@ async def load_price(request: Request, product_id: int) -> int:
 
 @app.get("/prices/{product_id}")
 async def read_price(product_id: ProductId, request: Request) -> Price:
-    cache, key = request.app.state.cache, f"price:{product_id}"
-    cached = await cache.get(key)
-    if cached is not None:
-        return Price(price_cents=int(cached))
-    # Readers who miss together share the lease of the first: each may fill the cache as long as nobody has written.
+    # The braces put both keys into one hash slot, so that the script works on Redis Cluster too.
+    cache, key = request.app.state.cache, f"price:{{{product_id}}}"
     mine = secrets.token_hex(8)
-    token = await cache.set(f"{key}:lease", mine, nx=True, get=True, ex=LEASE_TTL_S) or mine
+    try:
+        cached = await cache.get(key)
+        if cached is not None:
+            return Price(price_cents=int(cached))
+        # Readers that miss together share the lease of the first: each may fill the cache unless somebody writes.
+        token = await cache.set(f"{key}:lease", mine, nx=True, get=True, ex=LEASE_TTL_S) or mine
+    except RedisError:
+        token = WRITING  # Redis is away: read the database and fill nothing
     price = await load_price(request, product_id)
-    # Whoever changed the price while it was loading has revoked the lease: then nothing is put back.
-    await cache.eval(FILL, 2, key, f"{key}:lease", token, CACHE_TTL_S, price)
+    if token != WRITING:
+        # A write that happened during the load has revoked the lease: then nothing is put back.
+        with suppress(RedisError):
+            await cache.eval(FILL, 2, key, f"{key}:lease", token, CACHE_TTL_S, price)
     return Price(price_cents=price)
 
 
 @app.put("/prices/{product_id}", status_code=204)
 async def set_price(product_id: ProductId, new: Price, request: Request) -> None:
-    await request.app.state.database.execute(
-        "UPDATE price_rows SET price_cents = $2 WHERE product_id = $1", product_id, new.price_cents
-    )
-    await request.app.state.cache.delete(f"price:{product_id}", f"price:{product_id}:lease")
+    cache, key = request.app.state.cache, f"price:{{{product_id}}}"
+    # Before the write: if this worker dies after its commit, or Redis does, the old price is gone and stays away.
+    async with cache.pipeline(transaction=True) as pipe:
+        await pipe.set(f"{key}:lease", WRITING, ex=LEASE_TTL_S).delete(key).execute()
+    async with request.app.state.database.acquire(timeout=ACQUIRE_S) as connection:
+        done = await connection.execute(
+            "UPDATE price_rows SET price_cents = $2 WHERE product_id = $1", product_id, new.price_cents
+        )
+    # After the commit: what readers load from now on is the new price, so they may fill the cache again.
+    with suppress(RedisError):  # otherwise the mark expires by itself
+        await cache.delete(key, f"{key}:lease")
+    if done == "UPDATE 0":
+        raise HTTPException(404, "No such product")

@@ -1,4 +1,4 @@
-"""Caches prices in Redis, and deletes a price from the cache when it is changed."""
+"""Caches prices in Redis, and deletes a price from the cache after it was changed."""
 
 import os
 from collections.abc import AsyncIterator
@@ -8,16 +8,19 @@ from typing import Annotated
 import asyncpg
 from fastapi import FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, Field
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 CACHE_TTL_S = 60
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    redis_pool = BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], max_connections=50, timeout=5, decode_responses=True
+    )
     async with (
-        Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as app.state.cache,
-        asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database,
+        Redis.from_pool(redis_pool) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], command_timeout=5) as app.state.database,
     ):
         yield
 
@@ -47,14 +50,16 @@ async def read_price(product_id: ProductId, request: Request) -> Price:
     if cached is not None:
         return Price(price_cents=int(cached))
     price = await load_price(request, product_id)
-    # Whoever changed the price while it was loading has deleted the key already: this puts the old one back, for a whole TTL.
-    await cache.setex(key, CACHE_TTL_S, price)
+    # A write during the load has deleted the key already: this puts the old price back, for a whole TTL.
+    await cache.set(key, price, ex=CACHE_TTL_S)
     return Price(price_cents=price)
 
 
 @app.put("/prices/{product_id}", status_code=204)
 async def set_price(product_id: ProductId, new: Price, request: Request) -> None:
-    await request.app.state.database.execute(
+    done = await request.app.state.database.execute(
         "UPDATE price_rows SET price_cents = $2 WHERE product_id = $1", product_id, new.price_cents
     )
     await request.app.state.cache.delete(f"price:{product_id}")
+    if done == "UPDATE 0":
+        raise HTTPException(404, "No such product")

@@ -1,4 +1,4 @@
-"""Caches prices in Redis, and deletes a price from the cache before it is changed, so that nobody reads the old one."""
+"""Caches prices in Redis, and deletes a price from the cache before the change is committed."""
 
 import os
 from collections.abc import AsyncIterator
@@ -8,16 +8,19 @@ from typing import Annotated
 import asyncpg
 from fastapi import FastAPI, HTTPException, Path, Request
 from pydantic import BaseModel, Field
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 CACHE_TTL_S = 60
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    redis_pool = BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], max_connections=50, timeout=5, decode_responses=True
+    )
     async with (
-        Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as app.state.cache,
-        asyncpg.create_pool(os.environ["DATABASE_URL"]) as app.state.database,
+        Redis.from_pool(redis_pool) as app.state.cache,
+        asyncpg.create_pool(os.environ["DATABASE_URL"], command_timeout=5) as app.state.database,
     ):
         yield
 
@@ -47,15 +50,17 @@ async def read_price(product_id: ProductId, request: Request) -> Price:
     if cached is not None:
         return Price(price_cents=int(cached))
     price = await load_price(request, product_id)
-    await cache.setex(key, CACHE_TTL_S, price)
+    await cache.set(key, price, ex=CACHE_TTL_S)
     return Price(price_cents=price)
 
 
 @app.put("/prices/{product_id}", status_code=204)
 async def set_price(product_id: ProductId, new: Price, request: Request) -> None:
     async with request.app.state.database.acquire() as connection, connection.transaction():
-        # Until the commit every reader still finds the old price in the database, and puts it back into the cache.
+        # Until the commit, every reader finds the old price in the database and puts it back into the cache.
         await request.app.state.cache.delete(f"price:{product_id}")
-        await connection.execute(
+        done = await connection.execute(
             "UPDATE price_rows SET price_cents = $2 WHERE product_id = $1", product_id, new.price_cents
         )
+    if done == "UPDATE 0":
+        raise HTTPException(404, "No such product")
