@@ -96,6 +96,9 @@ def run(
     part: Part = 0,
     everything: Annotated[bool, typer.Option("--all", help="Every gotcha.")] = False,
     full: Annotated[bool, typer.Option("--full", help="All conditions, enough pairs for a firm verdict.")] = False,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="What each fix survives: services refuse and stall, processes die (part of --full).")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Run under this many workers instead.")] = None,
     server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn or granian.")] = "",
     loop: Annotated[str, typer.Option(help="uvloop or asyncio.")] = "",
@@ -117,7 +120,7 @@ def run(
         Request(
             catalog,
             tuple(slugs),
-            "full" if full else "quick",
+            "full" if full else "faults" if faults else "quick",
             seed,
             pairs,
             changed,

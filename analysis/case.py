@@ -9,6 +9,7 @@ from analysis.frames import FolderLike, RunLike, Trial, open_trial
 from analysis.metrics import METRICS, STANDARD, parse_metric
 from analysis.model import GateResult
 from analysis.statistics import LEVEL
+from analysis.survival import fault_metrics
 from lab.errors import StoreError
 from lab.model import ClaimPlan, Condition, GotchaPlan, MetricExpression, RunPlan, TrialPlan
 from lab.record import Environment
@@ -80,6 +81,8 @@ def wanted_metrics(plan: GotchaPlan, variant: str) -> tuple[tuple[str, str], ...
         name, arg = parse_metric(chart.metric)
         if name in METRICS:
             found.append((name, arg))
+    if plan.survival is not None:
+        found += fault_metrics(plan)
     return tuple(dict.fromkeys(found))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from analysis.effort import with_effort
 from analysis.judge import judge_run, write_verdicts
 from analysis.model import ClaimVerdict, RunVerdicts
+from analysis.survival import holds_document, survival_table
 from analysis.table import verdicts_text
 from analysis.yardstick import yardstick_of
 from lab.codec import to_dict
+from lab.model import GotchaPlan
 from lab.store import ROOT, RunFolder, write_bytes
 
 EXIT = {
@@ -51,12 +54,14 @@ def _strict(value: Any) -> Any:
     return "never" if value == math.inf else value
 
 
-def document(verdicts: RunVerdicts) -> dict[str, Any]:
-    """The verdicts as ``run --json`` prints them."""
+def document(verdicts: RunVerdicts, plans: Sequence[GotchaPlan] = ()) -> dict[str, Any]:
+    """The verdicts as ``run --json`` prints them; ``plans`` are those of the run, for what was held under faults."""
+    judged = {one.gotcha: one for one in verdicts.gotchas}
+    holds = {plan.slug: holds_document(survival_table(plan, judged[plan.slug])) for plan in plans if plan.slug in judged}
     gotchas = [
         {
             "gotcha": one.gotcha, "verdict": one.verdict, "answer": one.answer, "regime": dict(one.regime),
-            "claims": [_claim_document(claim) for claim in one.claims],
+            "claims": [_claim_document(claim) for claim in one.claims], "holds": holds.get(one.gotcha, []),
             "gates": [to_dict(gate) for gate in one.gates], "doubts": [to_dict(doubt) for doubt in one.doubts],
         }
         for one in verdicts.gotchas
@@ -80,7 +85,7 @@ def judge_again(run: RunFolder, *, colored: bool = False) -> Finished:
     write_verdicts(run, verdicts)
     return Finished(
         run.name,
-        with_effort(document(verdicts), run),
+        with_effort(document(verdicts, run.plan.gotchas), run),
         verdicts_text(verdicts, colored=colored),
         run.derived / "report" / "index.html",
         exit_code(verdicts),

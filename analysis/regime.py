@@ -64,7 +64,7 @@ def regime_of(
     plan: GotchaPlan, run: RunPlan, environment: Environment | None, facts: Sequence[TrialFacts]
 ) -> Mapping[str, str]:
     """Load, server, machine and versions as text; what varied is listed.  Keys without a value are left out."""
-    conditions = plan.conditions
+    conditions = [c for c in plan.conditions if not c.fault] or plan.conditions
     done = [trial for trial in facts if trial.ok]
     found = {
         "load": _several([describe_load(c.load) for c in conditions]),

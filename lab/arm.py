@@ -16,7 +16,7 @@ from lab.store import TrialFolder, write_bytes, write_samples
 
 @dataclass
 class Arm:
-    """One trial while it is performed.  ``server`` is there once it has been started."""
+    """One trial while it is performed.  ``server`` is there once it has been started, ``signs`` once the load is over."""
 
     trial: TrialPlan
     folder: TrialFolder
@@ -25,6 +25,7 @@ class Arm:
     reader: Reader
     started_at: str
     server: RunningServer = field(init=False)
+    signs: dict[str, int] = field(default_factory=dict)
 
     @property
     def server_tree(self) -> str:

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from lab.codec import to_dict
+from lab.faults import survival_of
 from lab.model import Chart, Claim, ClaimPlan, Condition, GotchaPlan, MetricExpression, Scenario, Server
 
 FORMAT_VERSION = 1
@@ -122,11 +123,12 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     path = root / "scenarios" / f"{slug}.py"
     scenario = load_scenario(path)
     pairs = [(one, one) for one in scenario.conditions]
+    faults, holds = survival_of(scenario) if not servers else ((), ())
     if servers:
         pairs = [(old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers)]
-    conditions = tuple(new for _, new in pairs)
+    conditions = tuple(new for _, new in pairs)  # what claims of the scenario speak of; faults have claims of their own
     origins = {new.key: old.label for old, new in pairs}
-    keys = [condition.key for condition in conditions]
+    keys = [condition.key for condition in (*conditions, *faults)]
     if len(set(keys)) != len(keys):
         raise ValueError(f"two conditions have the same label: {sorted(keys)}")
     claims = []
@@ -136,17 +138,20 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
         except ValueError:
             if not servers:  # with the controls left out some claims have nothing to speak of
                 raise
+    claims += [register(claim, faults) for claim in holds]
     same = {field.name: getattr(scenario, field.name) for field in fields(Scenario)
             if field.name not in ("conditions", "claims", "charts")}  # fmt: skip
     charts = tuple(replace(chart, conditions=_now_called(chart, scenario, conditions)) for chart in scenario.charts)
     return GotchaPlan(
-        **same, charts=charts, slug=slug, variants=variants_in(target), conditions=conditions, claims=tuple(claims),
+        **same, charts=charts, slug=slug, variants=variants_in(target), conditions=(*conditions, *faults), claims=tuple(claims),
         content_hash=content_hash([path, *(one for one in target.iterdir() if one.is_file())]),
     )  # fmt: skip
 
 
 def _now_called(chart: Chart, scenario: Scenario, conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """The labels that a chart's conditions have under other servers."""
+    """The labels that a chart's conditions have under other servers; never those of the fault matrix, which is a table."""
+    if not chart.conditions and scenario.survival is not None:
+        return tuple(one.label for one in conditions)
     keys = {one.key for one in scenario.conditions if one.label in chart.conditions}
     known = {one.label for one in scenario.conditions}
     unknown = [label for label in chart.conditions if label not in known]

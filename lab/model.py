@@ -45,7 +45,7 @@ class Event:
     """Something that happens to the system during the load, ``at_s`` after its start; stored and shaded on charts.
 
     ``kill`` and ``term`` send a signal to ``whom``: ``worker`` (the first), ``querying`` (the worker whose connection runs
-    a statement now), ``server`` (the whole tree), ``celery`` (the whole trees), ``celery_main`` (without the pool), ``celery_child``
+    a statement now), ``child`` (a process that a worker started), ``server`` (the whole tree), ``celery`` (the whole trees), ``celery_main`` (without the pool), ``celery_child``
     (one pool process).  ``start`` starts the server or the Celery worker again.  ``sql`` and ``redis`` run ``statement``.
     ``fault`` sets the fault proxy's mode to ``statement``.
     """
@@ -93,6 +93,7 @@ class Condition:
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
     the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
     pair at once, the requests dealt to them in random order within the same seconds (docs/verdicts.md): for what a fix costs when idle.
+    ``fault`` is the name of what goes wrong in a condition of the fault matrix (``lab.faults`` makes these).
     """
 
     label: str
@@ -121,6 +122,7 @@ class Condition:
     trace: str = ""
     cores: int = 1
     duet: bool = False
+    fault: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a duet of what happens at one instant or to the services, which no arm has for itself."""
@@ -200,9 +202,9 @@ class Explained:
 
 # ---------------------------------------------------------------- claims
 
-Kind: TypeAlias = Literal["harm", "mechanism", "fix", "tax"]
+Kind: TypeAlias = Literal["harm", "mechanism", "fix", "tax", "hold"]
 Relation: TypeAlias = Literal["about", "at_most", "at_least"]
-CLAIM_KINDS: tuple[Kind, ...] = ("harm", "mechanism", "fix", "tax")
+CLAIM_KINDS: tuple[Kind, ...] = ("harm", "mechanism", "fix", "tax", "hold")
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,8 @@ class Survival:
     take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
     maps a word ("lost", "doubled", "leaked") to a metric that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
     beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
+    ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs that can never succeed (``poison``:
+    the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here.
     """
 
     user: str
@@ -267,8 +271,10 @@ class Survival:
     users: int = 4
     workers: int = 2
     env: Mapping[str, str] = field(default_factory=dict)
+    setup_sql: str = ""
     upstream: Upstream | None = None
     celery: CeleryWorker | None = None
+    also: tuple[Literal["pool", "poison"], ...] = ()
     without: tuple[str, ...] = ()
 
 
@@ -351,6 +357,9 @@ class GotchaPlan:
     quick_pairs: int
     full_pairs: int
     content_hash: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    symptoms: tuple[str, ...] = ()
+    survival: Survival | None = None
 
     @property
     def topic(self) -> str:
@@ -368,6 +377,10 @@ class GotchaPlan:
             if condition.key == key:
                 return condition
         raise KeyError(key)
+
+    def label_of(self, variant: str) -> str:
+        """What a variant is, in two to five words; its file's name where the scenario says nothing."""
+        return self.labels.get(variant, variant)
 
     def variants_of(self, condition: Condition) -> tuple[str, ...]:
         """The arms that run under a condition."""
@@ -390,7 +403,7 @@ class RunPlan:
     """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added."""
 
     run: str
-    mode: Literal["quick", "full"]
+    mode: Literal["quick", "full", "faults"]
     seed: int
     created_at: str
     gotchas: tuple[GotchaPlan, ...]

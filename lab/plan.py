@@ -9,7 +9,11 @@ from lab.model import Condition, GotchaPlan, RunPlan, TrialPlan
 
 
 def pairs_of(condition: Condition, gotcha: GotchaPlan, mode: str, override: int | None) -> int:
-    """How many pairs of this condition a run measures; 0 where the mode leaves it out."""
+    """How many pairs of this condition a run measures; 0 where the mode leaves it out.  A fault happens once: its numbers are bounds."""
+    if condition.fault:
+        return int(mode in ("full", "faults"))
+    if mode == "faults":
+        return 0
     if mode == "quick" and not condition.quick:
         return 0
     if override is not None:
@@ -61,7 +65,7 @@ def trials_of(gotcha: GotchaPlan, mode: str, seed: int, override: int | None) ->
 
 
 def make_plan(
-    run: str, created_at: str, gotchas: Sequence[GotchaPlan], mode: Literal["quick", "full"], seed: int,
+    run: str, created_at: str, gotchas: Sequence[GotchaPlan], mode: Literal["quick", "full", "faults"], seed: int,
     pairs: int | None = None,
 ) -> RunPlan:  # fmt: skip
     """The plan of a run.  Conditions that the mode leaves out are left out of the stored plan and its claims too."""

@@ -32,7 +32,7 @@ class Request:
 
     catalog: Catalog
     slugs: tuple[str, ...]
-    mode: Literal["quick", "full"]
+    mode: Literal["quick", "full", "faults"]
     seed: int
     pairs: int | None
     servers: tuple[Server, ...]

@@ -23,6 +23,8 @@ from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
 
+TARGET_LOGS = ("server", "celery")
+"""How the names of the logs begin that an operator of the target would read."""
 EVENT_LIMIT_S = 30.0
 """An event that waits for its moment gives up after 3 s; one that starts a server has as long as a server may take."""
 
@@ -42,6 +44,8 @@ class Stage:
     nodes: list[CeleryNode] = field(default_factory=list)
     proxy: FaultProxy | None = None
     cores: Cores = SHARED
+    lines_before: int | None = None
+    """Lines in the target's logs when the first event happened."""
     _server: RunningServer | None = None
     _restarted: RunningServer | None = None
     _killed: bool = False
@@ -77,6 +81,14 @@ class Stage:
         if not self._killed and server.child.poll() is not None:
             raise ServerError(f"the server died during the load: {server.child.log_tail(5)}", "See server.log.")
 
+    def log_lines(self) -> int:
+        """Lines that the target, and its Celery workers, have written so far."""
+        return sum(path.read_bytes().count(b"\n") for path in self.folder.glob("*.log") if path.name.startswith(TARGET_LOGS))
+
+    def signs(self) -> dict[str, int]:
+        """``log_lines``: how many lines were logged since the first event; empty where there was none."""
+        return {} if self.lines_before is None else {"log_lines": self.log_lines() - self.lines_before}
+
     def start_events(self, started_ns: int, seen: list[EventSeen]) -> None:
         """Let the condition's events happen at their times after ``started_ns``."""
         if not self.condition.events:
@@ -107,6 +119,7 @@ class Stage:
             wait_s = event.at_s - (time.monotonic_ns() - started_ns) / 1e9
             if self._stop.wait(max(0.0, wait_s)):
                 return
+            before = self.log_lines()
             try:
                 with on(self.cores.target):
                     detail = self._do(event)
@@ -115,6 +128,8 @@ class Stage:
                 self._problem = f"event {_name(event)} at {event.at_s} s: {type(error).__name__}: {error}"
                 return
             seen.append(EventSeen(_name(event), event.action, at_ns, detail))
+            if self.lines_before is None:
+                self.lines_before = before
 
     def _do(self, event: Event) -> str:
         match event.action:
@@ -166,6 +181,8 @@ class Stage:
             self._killed = True
         if whom == "querying":
             return [self._querying(workers)]
+        if whom == "child":
+            return [pid for worker in workers for pid in descendants(worker) if pid not in workers][:1]
         return workers[:1]
 
     def _querying(self, workers: list[int]) -> int:

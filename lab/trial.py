@@ -154,6 +154,7 @@ class RealExecutor:
         arm.stage.require_events(reader.reads.events)
         reader.after(server, arm.trial.variant)
         pids = server.worker_pids()
+        arm.signs = arm.stage.signs()  # before the server logs that it is stopped
         server.child.stop(8.0)
         rows = read_and_remove_rows(server)
         if rows:
@@ -273,7 +274,7 @@ class RealExecutor:
             redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
-            affinity=affinity, versions=self._services.versions, extra={**reads.bystander, **arm.reader.extra},
+            affinity=affinity, versions=self._services.versions, extra={**reads.bystander, **arm.reader.extra, **arm.signs},
         )  # fmt: skip
 
 

@@ -5,13 +5,13 @@ services' own counters cannot be split.  ``docs/verdicts.md`` lists every name; 
 """
 
 from analysis.frames import Trial
-from analysis.metrics import counts, database, fits, latency, marginal, overload, server
+from analysis.metrics import counts, database, fits, hold, latency, marginal, overload, server
 from analysis.metrics.base import Context, Family, Metric, MetricRefused, Refusal, unit_of
 from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for module in (latency, counts, server, marginal, database, fits, overload)
+    for module in (latency, counts, server, marginal, database, fits, overload, hold)
     for metric in module.METRICS
 }  # fmt: skip
 """Every metric there is."""

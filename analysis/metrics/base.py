@@ -11,10 +11,11 @@ from analysis.frames import BAD_FRAMING, CENSORED, HTTP_ERROR, OK, REFUSED, RESE
 from lab.errors import LabError
 from lab.model import Condition, GotchaPlan
 
-Family: TypeAlias = Literal["time", "inside", "rate", "cpu", "memory", "share", "count"]
+Family: TypeAlias = Literal["time", "inside", "rate", "cpu", "memory", "share", "count", "hold"]
 """What kind of quantity a metric is: gates invalidate by family, equivalence bands go by family.
 
 ``inside`` is a time that the server's own process measured: a generator that is late cannot spoil it, noise can.
+``hold`` is a bound of seconds, or a count, under a fault: nothing that a gate sees can spoil it.
 """
 
 

@@ -20,6 +20,7 @@ from analysis.report.code import code_css, comparisons
 from analysis.report.figures import value_text
 from analysis.report.matrix import figures, lead, tally
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
+from analysis.survival import survival_table, survived_text
 from lab.codec import from_json, to_json
 from lab.errors import StoreError, UsageError
 from lab.model import GotchaPlan, RunPlan
@@ -184,6 +185,7 @@ def _gotcha_page(
     mechanism = mechanism_index(plan)
     shown = {0, mechanism} | {i for i, one in enumerate(drawn) if one.is_forest}
     columns, conditions = pages.condition_table(verdict, plan)
+    hold_columns, holds = pages.survival_rows(plan, verdict)
     source = pages.source_claims([plan], {plan.slug: verdict.verdict})
     return pages_of.get_template("gotcha.html").render(
         root="../", site=site, plan=plan, verdict=verdict, word=words.VERDICTS[verdict.verdict], labels=labels,
@@ -194,7 +196,7 @@ def _gotcha_page(
         more=[one for i, one in enumerate(drawn) if i not in shown], columns=columns, conditions=conditions,
         gates=pages.gate_rows(verdict.gates, labels), source=[one for one in source if one.judges],
         command=pages.repeat_command(site.plan, plan.slug), trials=_raw_links(site, folders, labels),
-        neighbours=_neighbours(site, plan.slug),
+        neighbours=_neighbours(site, plan.slug), hold_columns=hold_columns, holds=holds, survived=survived_text(survival_table(plan, verdict)),
     )  # fmt: skip
 
 

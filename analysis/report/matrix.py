@@ -5,7 +5,8 @@ from pathlib import Path
 
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from analysis.report.figures import measured_text, predicted_text, short_reason
-from analysis.report.words import KINDS, VERDICTS, topic_words
+from analysis.report.words import KINDS, SURVIVES, VERDICTS, topic_words
+from analysis.survival import survival_table, survived_text
 from lab.errors import StoreError
 from lab.model import GotchaPlan
 
@@ -56,8 +57,8 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
     """A table, one row a gotcha in the order of topics; gotchas without a verdict say so."""
     by_slug: Mapping[str, GotchaVerdict] = {one.gotcha: one for one in verdicts.gotchas}
     lines = [
-        "| Gotcha | Part | " + " | ".join(KINDS[kind][0] for kind in KINDS) + " | Verdict |",
-        "|---|---|" + "---|" * len(KINDS) + "---|",
+        "| Gotcha | Part | " + " | ".join(KINDS[kind][0] for kind in KINDS) + f" | {SURVIVES[0]} | Verdict |",
+        "|---|---|" + "---|" * len(KINDS) + "---|---|",
     ]
     for plan in sorted(plans, key=lambda one: (topic_words(one.topic), one.title)):
         verdict = by_slug.get(plan.slug)
@@ -65,6 +66,7 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
         for kind in KINDS:
             claim = lead(verdict, kind) if verdict else None
             cells.append(_claim_cell(claim, labels) if claim else "")
+        cells.append(survived_text(survival_table(plan, verdict)) if verdict else "")
         link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
         word = VERDICTS[verdict.verdict] if verdict else None
         badge = f"{word.symbol} {word.label}<br>{tally(verdict)}" if word and verdict else "not yet judged"

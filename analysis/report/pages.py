@@ -13,6 +13,7 @@ from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult,
 from analysis.report.figures import answered_text, interval_text, predicted_text, value_text
 from analysis.report.matrix import lead
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
+from analysis.survival import Held, survival_table
 from lab.model import CLAIM_KINDS, GotchaPlan, RunPlan
 
 SHOWN_METRICS = (
@@ -75,13 +76,14 @@ def claim_view(claim: ClaimVerdict, labels: Mapping[str, str]) -> ClaimView:
     rows = tuple(_figures(claim, one, labels) for one in claim.conditions)
     rows = tuple(sorted(rows, key=lambda row: not row.is_headline))
     speaking = next(row for row in rows if row.is_speaking)
-    return ClaimView(claim, KINDS.get(claim.kind, (claim.kind, ""))[0], VERDICTS[claim.verdict], speaking, rows)
+    return ClaimView(claim, KINDS.get(claim.kind, (claim.kind.capitalize(), ""))[0], VERDICTS[claim.verdict], speaking, rows)
 
 
 def claim_views(verdict: GotchaVerdict, plan: GotchaPlan) -> list[ClaimView]:
-    """All claims in the order harm, mechanism, fix, tax."""
+    """All claims in the order harm, mechanism, fix, tax; what is held under faults has a table of its own."""
     labels = {c.key: c.label for c in plan.conditions}
-    ordered = sorted(verdict.claims, key=lambda c: [*CLAIM_KINDS, c.kind].index(c.kind))
+    told = [claim for claim in verdict.claims if claim.kind != "hold"]
+    ordered = sorted(told, key=lambda c: [*CLAIM_KINDS, c.kind].index(c.kind))
     return [claim_view(claim, labels) for claim in ordered]
 
 
@@ -106,6 +108,41 @@ def tiles(verdict: GotchaVerdict, plan: GotchaPlan) -> list[Tile]:
         met = sum(c.verdict == "reproduced" for c in others)
         found.append(Tile(name, explained, claim_view(claim, labels) if claim else None, len(others), met))
     return found
+
+
+@dataclass(frozen=True)
+class SurvivalRow:
+    """One fault with what every variant did under it, as text: label, answered within, ledger, recovered after, signs, word, note."""
+
+    fault: str
+    arms: tuple[tuple[str, str, tuple[str, ...], str], ...]
+
+
+def survival_rows(plan: GotchaPlan, verdict: GotchaVerdict) -> tuple[tuple[str, ...], list[SurvivalRow]]:
+    """The fault matrix: the names of its columns, and a row for each fault."""
+    found = survival_table(plan, verdict)
+    words = tuple(plan.survival.ledger) if plan.survival else ()
+    by_fault: dict[str, list[Held]] = {}
+    for one in found:
+        by_fault.setdefault(one.fault, []).append(one)
+    rows = [SurvivalRow(fault, tuple(_arm(one) for one in arms)) for fault, arms in by_fault.items()]
+    return ("answered within", *words, "works again after", "log lines and errors"), rows
+
+
+def _arm(one: Held) -> tuple[str, str, tuple[str, ...], str]:
+    cells = (
+        _known(one.answered_s, "s"), *(_known(value, "") for value in one.ledger.values()), _known(one.recovered_s, "s"),
+        _known(one.signs, ""),
+    )  # fmt: skip
+    word = VERDICTS[one.word].label if one.word in VERDICTS and one.word != "reproduced" else {
+        "reproduced": "✓ holds", "limit": "a limit", "": ""}.get(one.word, one.word)  # fmt: skip
+    return one.label, word, cells, one.limit or ("" if one.holds else one.reason)
+
+
+def _known(value: float | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    return "never" if value == math.inf else human(value, unit)
 
 
 @dataclass(frozen=True)
@@ -247,8 +284,8 @@ def source_claims(plans: Sequence[GotchaPlan], verdicts: Mapping[str, VerdictNam
 def repeat_command(plan: RunPlan, slug: str) -> str:
     """The command that runs a gotcha again with the same arrivals and order."""
     parts = ["uv run bench.py run", slug, f"--seed {plan.seed}"]
-    if plan.mode == "full":
-        parts.append("--full")
+    if plan.mode != "quick":
+        parts.append(f"--{plan.mode}")
     usual = max((g.full_pairs if plan.mode == "full" else g.quick_pairs for g in plan.gotchas), default=plan.pairs)
     if plan.pairs != usual:
         parts.append(f"--pairs {plan.pairs}")

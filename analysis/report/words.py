@@ -37,6 +37,8 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "tax": ("Tax", "What the fix costs."),
 })  # fmt: skip
 
+SURVIVES = ("Survives", "What the fix holds while a service or a process fails.")
+
 GATES: Mapping[str, str] = MappingProxyType({
     "G1": "Requests left when they were planned", "G2": "What was offered was sent", "G3": "The generator had CPU to spare",
     "G4": "The generator was not paused", "G5": "Little's law holds", "G6": "Far below the generator's own ceiling",

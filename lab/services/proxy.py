@@ -9,6 +9,8 @@ Modes, switched while it runs by a line on its control port (``mode MODE``, ``ta
     cut                     close what is open and refuse further bytes
     stall                   accept and read nothing more
     refuse                  close each new connection at once
+    swallow                 close what is open and leave attempts to connect without an answer, as a firewall that drops packets does
+    answer_500              answer whatever is asked with an HTTP 500 and close
 """
 
 import argparse
@@ -19,7 +21,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from lab.processes import Guard
 
 CHUNK = 65536
-MODES = ("pass", "delay", "drop_replies", "drop_first_replies", "cut", "stall", "refuse")
+MODES = ("pass", "delay", "drop_replies", "drop_first_replies", "cut", "stall", "refuse", "swallow", "answer_500")
+BACKLOG = 1024
+FILLERS = 4
+"""More than enough for a queue of one, whatever else wants to connect."""
+ERROR_500 = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass
@@ -43,6 +49,8 @@ class Proxy:
     connections: int = 0
     dropped: int = 0
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    switched: Callable[[], None] = lambda: None
+    """Told after each switch: the listener stops or goes on accepting."""
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)
@@ -56,9 +64,10 @@ class Proxy:
         self.mode, self.amount = name, float(amount or 0)
         self.resumed.set()
         self.resumed = asyncio.Event()
-        if name == "cut":
+        if name in ("cut", "swallow"):
             for writer in list(self.open):
                 writer.transport.abort()
+        self.switched()
 
     def drops(self) -> bool:
         """Whether this reply is to be lost."""
@@ -67,12 +76,20 @@ class Proxy:
             return True
         return self.mode == "drop_replies" and self.draw.random() < self.amount
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        """Carry bytes one way until the end; ``client`` is who asked, whichever way it is."""
         while chunk := await reader.read(CHUNK):
             while self.mode == "stall":
                 await self.resumed.wait()
             if self.mode == "delay":
                 await asyncio.sleep(self.amount / 1000)
+            if self.mode == "answer_500" and not replies:
+                self.dropped += 1
+                client.write(ERROR_500)
+                await client.drain()
+                return
             if replies and self.drops():
                 self.dropped += 1
                 break
@@ -95,8 +112,8 @@ class Proxy:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.open.add(one)
         ways = {
-            asyncio.ensure_future(self._pump(reader, upstream, replies=False)),
-            asyncio.ensure_future(self._pump(upstream_reader, writer, replies=True)),
+            asyncio.ensure_future(self._pump(reader, upstream, writer, replies=False)),
+            asyncio.ensure_future(self._pump(upstream_reader, writer, writer, replies=True)),
         }
         _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
@@ -104,7 +121,11 @@ class Proxy:
         await asyncio.gather(*ways, return_exceptions=True)
         for one in (writer, upstream):
             self.open.discard(one)
-            one.transport.abort()
+        upstream.transport.abort()
+        if self.mode == "answer_500":
+            writer.close()  # what was answered is still on its way
+        else:
+            writer.transport.abort()
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The control connection: one command a line, one answer a line."""
@@ -128,15 +149,70 @@ class Proxy:
         writer.close()
 
 
+@dataclass
+class Listener:
+    """The proxy's listening socket, which can stop answering at all: while the accept queue is full the kernel drops what wants to connect.
+
+    Linux completes handshakes up to the backlog without asking the process, so a backlog of 0 and connections of our own that fill it
+    (the kernel takes one more than the backlog) are what "no answer" needs.
+    """
+
+    proxy: Proxy
+    listening: socket.socket
+    accepting: asyncio.Task[None] | None = None
+    fillers: list[socket.socket] = field(default_factory=list)
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def switched(self) -> None:
+        """Stop or go on accepting, as the proxy's mode has it."""
+        if self.proxy.mode == "swallow":
+            self._stop()
+        elif self.accepting is None:
+            self._go_on()
+
+    def _stop(self) -> None:
+        if self.accepting is not None:
+            self.accepting.cancel()
+            self.accepting = None
+        self.listening.listen(0)
+        for _ in range(FILLERS):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(self.listening.getsockname())
+            self.fillers.append(filler)
+
+    def _go_on(self) -> None:
+        for filler in self.fillers:
+            filler.close()
+        self.fillers.clear()
+        self.listening.listen(BACKLOG)
+        self.accepting = asyncio.ensure_future(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self.listening)
+                accepted.setblocking(False)
+                reader, writer = await asyncio.open_connection(sock=accepted)
+            except OSError:  # it went before it was met
+                continue
+            task = asyncio.ensure_future(self.proxy.serve(reader, writer))
+            self.serving.add(task)
+            task.add_done_callback(self.serving.discard)
+
+
 async def _main(listen: int, control: int, seed: int, mode: str) -> None:
     proxy = Proxy(seed)
+    listener = Listener(proxy, socket.create_server(("127.0.0.1", listen), backlog=BACKLOG))
+    listener.listening.setblocking(False)
+    proxy.switched = listener.switched
     proxy.set_mode(mode)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", listen, backlog=1024)
     commands = await asyncio.start_server(proxy.control, "127.0.0.1", control)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
-    server.close()
+    listener.listening.close()
     commands.close()
 
 

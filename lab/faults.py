@@ -1,0 +1,161 @@
+"""The fault matrix: from what a scenario says a remedy must survive to conditions and claims of the kind ``hold``.  Pure.
+
+Each fault that the scenario's services and server can have is a condition of its own: ``users`` work steadily, the fault begins after
+``BEGINS_S``, lasts ``LASTS_S`` and ends; the load goes on until the remedy had its time to recover.  Four questions, each a number:
+
+    answered   the longest wait for any answer (``hold_answer_s``); a hang is never
+    ledger     what must be 0 at the end: lost, doubled, leaked (metrics of the scenario)
+    recovered  from the fault's end to the end of the last request that failed (``hold_recovery_s``)
+    seen       lines in the server's log and answers that were no success (``hold_signs``): an outage that nobody can see is one nobody mends
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Service, Survival, Upstream
+
+BEGINS_S = 1.5
+"""Long enough that pools are filled and every user has had answers."""
+LASTS_S = 1.5
+"""Longer than the usual look-up, shorter than the drivers' own time-outs of 5 s and more: a remedy must have its own."""
+MARGIN_S = 1.0
+"""After the time to recover, so that a request that fails then is seen to fail."""
+CUT_S = 0.05
+"""How long the proxy refuses when it only means to break what is open."""
+ANSWERS, RECOVERS, SEEN = "answers", "recovers", "seen"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.  ``service`` is who must be there for it; ``server`` and ``client`` always are.
+
+    ``where`` is where the proxy stands, if it does anything.  ``begin`` and ``end`` are (seconds, action, whom, statement).
+    ``lasting`` False for what is over in an instant: nobody has to log it.
+    """
+
+    name: str
+    service: Service | str
+    where: str = ""
+    events: tuple[Event, ...] = ()
+    lasting: bool = True
+
+
+def _switched(mode: str, label: str, lasts_s: float = LASTS_S) -> tuple[Event, ...]:
+    return (
+        Event(BEGINS_S, "fault", statement=mode, label=f"{label}"),
+        Event(BEGINS_S + lasts_s, "fault", statement="pass", label=f"{label}: over"),
+    )
+
+
+def _cuts(label: str, times: int = 4) -> tuple[Event, ...]:
+    """Everything that is open is cut, again and again, and can be opened again at once."""
+    found: list[Event] = []
+    for number in range(times):
+        at = BEGINS_S + number * LASTS_S / times
+        found += (
+            Event(at, "fault", statement="cut", label=label),
+            Event(at + CUT_S, "fault", statement="pass", label=f"{label}: over"),
+        )
+    return tuple(found)
+
+
+def _service_faults(name: str, service: Service) -> tuple[Fault, ...]:
+    """What may happen to a service that is spoken to over TCP."""
+    return (
+        Fault(f"{name} refuses", service, service, _switched("cut", f"{name} refuses")),
+        Fault(f"{name} stalls", service, service, _switched("stall", f"{name} stalls")),
+        Fault(f"{name} cuts", service, service, _cuts(f"{name} cuts"), lasting=False),
+    )
+
+
+FAULTS: tuple[Fault, ...] = (
+    *_service_faults("PostgreSQL", "postgres"),
+    *_service_faults("Redis", "redis"),
+    Fault("Redis swallows connects", "redis", "redis", _switched("swallow", "Redis swallows connects")),
+    Fault("upstream stalls", "upstream", "upstream", _switched("stall", "upstream stalls")),
+    Fault("upstream errs", "upstream", "upstream", _switched("answer_500", "upstream errs")),
+    Fault("worker killed", "server", "", (Event(BEGINS_S, "kill", "worker", label="worker killed"),), lasting=False),
+    Fault("pool process killed", "pool", "", (Event(BEGINS_S, "kill", "child", label="pool process killed"),), lasting=False),
+    Fault("client leaves", "client", "target", _cuts("client leaves"), lasting=False),
+    Fault(
+        "Celery worker killed", "celery", "",
+        (
+            Event(BEGINS_S, "kill", "celery", label="Celery worker killed"),
+            Event(BEGINS_S + LASTS_S, "start", "celery", label="Celery worker started again"),
+        ),
+        lasting=False,
+    ),
+    Fault("Celery child killed", "celery", "", (Event(BEGINS_S, "kill", "celery_child", label="Celery child killed"),), lasting=False),
+    Fault("poison job", "poison", lasting=False),
+)  # fmt: skip
+"""Every fault that the lab knows.  ``poison job`` happens by what the users send: their class reads ``params["fault"]``."""
+
+
+def faults_of(scenario: Scenario) -> tuple[Fault, ...]:
+    """The faults that this scenario's services and server can have, without those that it says cannot happen to it."""
+    survival = scenario.survival
+    if survival is None:
+        return ()
+    there = {*scenario.services, "server", "client", *survival.also}
+    return tuple(fault for fault in FAULTS if fault.service in there and fault.name not in survival.without)
+
+
+def condition_of(survival: Survival, fault: Fault) -> Condition:
+    """The condition of one fault."""
+    last_s = max((event.at_s for event in fault.events), default=BEGINS_S)
+    upstream = survival.upstream or (Upstream() if fault.service == "upstream" else None)
+    return Condition(
+        fault.name, ClosedLoad(survival.users), duration_s=last_s + survival.recover_within_s + MARGIN_S,
+        server=Server(workers=survival.workers), user=survival.user, env=survival.env, events=fault.events, upstream=upstream,
+        celery=survival.celery, proxy=Proxy(fault.where) if fault.where else None,  # type: ignore[arg-type]
+        params={"fault": fault.name}, variants=("naive", *survival.variants), quick=False, quick_pairs=1, fault=fault.name,
+        drain_s=max(10.0, survival.answer_within_s + 1.0), setup_sql=survival.setup_sql,
+    )  # fmt: skip
+
+
+def _claim(name: str, statement: str, metric: str, bound: float, relation: str, spoken: frozenset[str]) -> Claim:
+    return Claim(
+        name, "hold", statement, metric, relation=relation,  # type: ignore[arg-type]
+        predict=lambda condition: bound if condition.fault in spoken else None, tolerance=0.0,
+        formula=f"{bound:g}", source="the bound that the scenario states for its remedies",
+    )  # fmt: skip
+
+
+def claims_of(survival: Survival, faults: Sequence[Fault]) -> Iterator[Claim]:
+    """What each remedy must hold; a hole that the scenario names as a limit is measured and shown, and nothing is claimed of it."""
+    for variant in survival.variants:
+        held = frozenset(fault.name for fault in faults if f"{variant}: {fault.name}" not in survival.limits)
+        lasting = frozenset(fault.name for fault in faults if fault.lasting) & held
+        if not held:
+            continue
+        within, again = survival.answer_within_s, survival.recover_within_s
+        yield _claim(
+            f"{variant}_{ANSWERS}", f"every request is answered within {within:g} s", f"{variant}.hold_answer_s",
+            within, "at_most", held,
+        )  # fmt: skip
+        yield _claim(
+            f"{variant}_{RECOVERS}", f"no request fails later than {again:g} s after the fault",
+            f"{variant}.hold_recovery_s", again, "at_most", held,
+        )  # fmt: skip
+        for word, metric in survival.ledger.items():
+            yield _claim(f"{variant}_{word}", f"nothing is {word}", f"{variant}.{metric}", 0.0, "about", held)
+        if lasting:
+            yield _claim(
+                f"{variant}_{SEEN}", "the fault can be seen in the log or in an answer", f"{variant}.hold_signs", 1.0,
+                "at_least", lasting,
+            )  # fmt: skip
+
+
+def survival_of(scenario: Scenario) -> tuple[tuple[Condition, ...], tuple[Claim, ...]]:
+    """The conditions and claims of a scenario's fault matrix; both empty where it has none.
+
+    Raises ValueError for a limit that names no variant and fault of the matrix: a hole that is excused by a misspelt name.
+    """
+    survival = scenario.survival
+    if survival is None:
+        return (), ()
+    faults = faults_of(scenario)
+    known = {f"{variant}: {fault.name}" for variant in survival.variants for fault in faults}
+    if unknown := sorted(set(survival.limits) - known):
+        raise ValueError(f"survival: limits name {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return tuple(condition_of(survival, fault) for fault in faults), tuple(claims_of(survival, faults))
