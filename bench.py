@@ -72,13 +72,22 @@ def _selected(catalog: Catalog, gotchas: list[str], topic: str, part: int, every
 
 
 @app.command("list")
-def list_gotchas(topic: Topic = "", part: Part = 0, as_json: Json = False) -> None:
-    """What there is, what it claims, how long it takes."""
-    from lab.listing import rows, table
+def list_gotchas(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Only those with all of these words in title, symptoms, error texts or ids.")
+    ] = None,
+    topic: Topic = "",
+    part: Part = 0,
+    as_json: Json = False,
+) -> None:
+    """What there is, what it claims, how long it takes; searched by symptom or error text: `list stampede`, `list QueuePool limit`."""
+    from lab.listing import rows, searched, table
 
     catalog = Catalog()
     wanted = set(catalog.select(topic=topic, part=part)) if catalog.gotchas else set()
-    found = [row for row in rows(catalog.gotchas) if row["gotcha"] in wanted]
+    found = searched([row for row in rows(catalog.gotchas) if row["gotcha"] in wanted], words or [])
+    if words and not found and not as_json:
+        raise UsageError(f"no gotcha speaks of {' '.join(words)!r}", "Fewer words find more; `bench.py list` shows all.")
     if as_json:
         out({"format_version": 1, "gotchas": found, "broken": catalog.broken})
         return
@@ -249,6 +258,7 @@ def _numbers(text: str) -> list[int]:
 @app.command()
 def verdict(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
+    details: Annotated[bool, typer.Option("--details", help="Every check beside its prediction, not only those that differ.")] = False,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
@@ -256,7 +266,7 @@ def verdict(
     from analysis.finish import judge_again
     from lab.store import find_run
 
-    finished = judge_again(find_run(results, run), colored=not plain(sys.stdout))
+    finished = judge_again(find_run(results, run), colored=not plain(sys.stdout), details=details)
     if as_json:
         out(finished.document)
     else:

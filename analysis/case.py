@@ -81,6 +81,8 @@ def wanted_metrics(plan: GotchaPlan, variant: str) -> tuple[tuple[str, str], ...
         name, arg = parse_metric(chart.metric)
         if name in METRICS:
             found.append((name, arg))
+    if plan.before_after is not None:
+        found += [parse_metric(part) for part in plan.before_after.metric.split(" / ")]
     if plan.survival is not None:
         found += fault_metrics(plan)
     return tuple(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.effort import with_effort
 from analysis.judge import judge_run, write_verdicts
 from analysis.model import ClaimVerdict, RunVerdicts
+from analysis.summary import badge
 from analysis.survival import holds_document, survival_table
 from analysis.table import verdicts_text
 from analysis.yardstick import yardstick_of
@@ -61,6 +62,7 @@ def document(verdicts: RunVerdicts, plans: Sequence[GotchaPlan] = ()) -> dict[st
     gotchas = [
         {
             "gotcha": one.gotcha, "verdict": one.verdict, "answer": one.answer, "regime": dict(one.regime),
+            "badge": badge(one), "seen": to_dict(one.seen) if one.seen else None,
             "claims": [_claim_document(claim) for claim in one.claims], "holds": holds.get(one.gotcha, []),
             "gates": [to_dict(gate) for gate in one.gates], "doubts": [to_dict(doubt) for doubt in one.doubts],
         }
@@ -79,14 +81,14 @@ def exit_code(verdicts: RunVerdicts) -> int:
     return max(EXIT[one.verdict] for one in verdicts.gotchas)
 
 
-def judge_again(run: RunFolder, *, colored: bool = False) -> Finished:
-    """Judge a stored run from its own plan and write verdicts.json; ``colored`` is about the table.  Raises StoreError."""
+def judge_again(run: RunFolder, *, colored: bool = False, details: bool = False) -> Finished:
+    """Judge a stored run from its own plan and write verdicts.json; ``colored`` and ``details`` are about the table.  Raises StoreError."""
     verdicts = judge_run(run)
     write_verdicts(run, verdicts)
     return Finished(
         run.name,
         with_effort(document(verdicts, run.plan.gotchas), run),
-        verdicts_text(verdicts, colored=colored),
+        verdicts_text(verdicts, colored=colored, details=details),
         run.derived / "report" / "index.html",
         exit_code(verdicts),
     )

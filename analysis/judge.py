@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from analysis.answers import answer_of
+from analysis.before_after import seen_of
 from analysis.case import Case as Case
 from analysis.case import collect as collect
 from analysis.case import wanted_metrics as wanted_metrics
@@ -221,6 +222,7 @@ def judge_gotcha(
         tuple(gate for gates in case.gates.values() for gate in gates),
         tuple(merged([*run_doubts(case, claims), *doubts_of(plan, facts, claims, environment), *weak])),
         _metric_values(facts), tuple(_named(trial.record) for trial in every if not trial.ok and trial.record.status != "skipped"),
+        seen_of(case),
     )  # fmt: skip
 
 

@@ -153,6 +153,24 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The finding in one line: the naive and the fixed app's number under one condition, and naive over fixed with its interval.
+
+    ``naive`` and ``fixed`` are means over pairs (+inf: never), None where there is none that may be quoted; then ``reason`` says why.
+    """
+
+    words: str
+    unit: str
+    situation: str
+    condition: str
+    naive: float | None
+    fixed: float | None
+    factor: Estimate | None
+    fixed_label: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class GotchaVerdict:
     """A gotcha judged.
 
@@ -170,6 +188,7 @@ class GotchaVerdict:
     doubts: tuple[Doubt, ...]
     metrics: Mapping[str, Mapping[str, Mapping[str, PairValues]]] = field(default_factory=dict)
     failed_trials: tuple[str, ...] = ()
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)

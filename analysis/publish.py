@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis.model import RunVerdicts
 from analysis.report.build import build_report
-from analysis.report.matrix import matrix_markdown, update_readme
+from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END, matrix_markdown, measured_markdown, update_readme
 from analysis.selftest import for_report
 from analysis.yardstick import yardstick_of
 from lab.codec import from_json
@@ -26,7 +26,7 @@ def verdicts_of(run: RunFolder) -> RunVerdicts:
 
 
 def publish(run: RunFolder, results: Path, readme: Path) -> Path:
-    """Copy what is published of a judged run to ``results/published`` and write the README's matrix.
+    """Copy what is published of a judged run to ``results/published``; write the README's matrix and what each gotcha's README quotes.
 
     Raises UsageError where the run is partial or larger than ``LIMIT_BYTES``, StoreError where it cannot be read.
     """
@@ -53,4 +53,9 @@ def publish(run: RunFolder, results: Path, readme: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     update_readme(readme, matrix_markdown(verdicts, plan.gotchas))
+    judged = {one.gotcha: one for one in verdicts.gotchas}
+    for one in plan.gotchas:
+        page = readme.parent / "targets" / one.slug / "README.md"
+        if one.slug in judged and page.is_file():
+            update_readme(page, measured_markdown(one, judged[one.slug], plan.created_at[:10]), (MEASURED_BEGIN, MEASURED_END))
     return target

@@ -1,15 +1,16 @@
 """Verdicts as text for a terminal or a log: at most 100 columns, and why where a claim was not reproduced."""
 
 import textwrap
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator, Sequence
 
+from analysis import summary
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts, VerdictName
 from analysis.report.figures import NOT_MEASURED, measured_text, predicted_text
 from analysis.report.words import VERDICTS
 
 WIDTH = 100
 WORD_WIDTH, KIND_WIDTH = 17, 10
+TITLE_WIDTH = 46
 MOST_DOUBTS = 4
 SGR = {"good": "32", "part": "33", "bad": "31", "open": "33"}
 """ANSI colours by a verdict's tone; its word says the same without them."""
@@ -18,13 +19,44 @@ SAID_ONCE = frozenset({"quick_run"})
 """Doubts that all gotchas of a run share."""
 
 
-def verdicts_text(verdicts: RunVerdicts, *, colored: bool = False) -> str:
-    """Each gotcha with its claims, and where there are several a line for each at the end."""
+def verdicts_text(verdicts: RunVerdicts, *, colored: bool = False, details: bool = False) -> str:
+    """The results first, a line for each gotcha; then the checks that differ, each with its reason; with ``details`` every check."""
+    blocks = ["\n".join(_results(verdicts.gotchas, colored))]
+    told = verdicts.gotchas if details else [one for one in verdicts.gotchas if _to_tell(one)]
     several = len(verdicts.gotchas) > 1
-    blocks = ["\n".join(_gotcha(one, SAID_ONCE if several else (), colored)) for one in verdicts.gotchas]
+    blocks += ["\n".join(_gotcha(one, SAID_ONCE if several else (), colored, details)) for one in told]
+    blocks.append("\n".join(_closing(verdicts.gotchas, several, details)))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _to_tell(gotcha: GotchaVerdict) -> bool:
+    return gotcha.verdict != "reproduced" or bool(gotcha.failed_trials)
+
+
+def _results(gotchas: Sequence[GotchaVerdict], colored: bool) -> Iterator[str]:
+    """Symbol, title, naive -> fixed: what one came for."""
+    titles = [textwrap.shorten(one.title, TITLE_WIDTH, placeholder=" …") for one in gotchas]
+    wide = max(map(len, titles), default=0)
+    if any(one.seen for one in gotchas):
+        yield f"{'':{wide + 4}}naive -> fixed"
+    for gotcha, title in zip(gotchas, titles, strict=True):
+        tone = summary.tone(gotcha)
+        symbol = f"\x1b[{SGR[tone]}m{summary.SYMBOLS[tone]}\x1b[0m" if colored else summary.SYMBOLS[tone]
+        said = summary.line(gotcha.seen) or f"{summary.affects(gotcha)}, {summary.fixed(gotcha)}"
+        first, *rest = textwrap.wrap(said, WIDTH - wide - 4) or [""]
+        yield f"{symbol}  {title:<{wide}} {first}".rstrip()
+        yield from (f"{'':{wide + 4}}{more}" for more in rest)
+
+
+def _closing(gotchas: Sequence[GotchaVerdict], several: bool, details: bool) -> Iterator[str]:
+    """All checks counted, what all gotchas share, and where the rest stands."""
+    claims = [claim for one in gotchas for claim in one.claims]
+    whole = summary.standing_of(claims).text
+    yield f"{len(gotchas)} gotchas: {whole}." if several else f"{whole[0].upper()}{whole[1:]}."
     if several:
-        blocks.append("\n".join(_summary(verdicts.gotchas, colored)))
-    return "\n\n".join(blocks)
+        yield from dict.fromkeys(f"{d.seen} {d.advice}" for one in gotchas for d in one.doubts if d.id in SAID_ONCE)
+    if not details:
+        yield "Every check beside its prediction: `bench.py verdict --details`, or the report."
 
 
 def _word(verdict: VerdictName, width: int, colored: bool) -> str:
@@ -39,14 +71,18 @@ def _wrapped(text: str, indent: int, hanging: int | None = None) -> list[str]:
     )
 
 
-def _gotcha(gotcha: GotchaVerdict, elsewhere: Container[str], colored: bool) -> Iterator[str]:
+def _gotcha(gotcha: GotchaVerdict, elsewhere: Container[str], colored: bool, details: bool) -> Iterator[str]:
     yield f"{_word(gotcha.verdict, 0, colored)}  {gotcha.gotcha}"
     yield from _wrapped(gotcha.answer, 2)
     told: set[str] = set()
     for claim in gotcha.claims:
+        if not details and claim.verdict == "reproduced":
+            continue
         yield from _claim(claim, colored)
         why = _why(claim)
-        if why and why not in told:
+        if why in told:
+            why = "for the reason above"
+        if why:
             told.add(why)
             yield from _wrapped(why, 2 + WORD_WIDTH + KIND_WIDTH)
     for doubt in [one for one in gotcha.doubts if one.id not in elsewhere][:MOST_DOUBTS]:
@@ -69,18 +105,3 @@ def _claim(claim: ClaimVerdict, colored: bool) -> Iterator[str]:
 def _why(claim: ClaimVerdict) -> str:
     """Why it was not reproduced: the reason under the condition whose figures stand above it."""
     return "" if claim.verdict == "reproduced" else claim.speaking.reason
-
-
-def _summary(gotchas: Iterable[GotchaVerdict], colored: bool) -> Iterator[str]:
-    seen = list(gotchas)
-    claims = [claim for one in seen for claim in one.claims]
-    counts = Counter(one.verdict for one in seen)
-    said = ", ".join(f"{counts[name]} {word.label.lower()}" for name, word in VERDICTS.items() if counts[name])
-    good = sum(claim.verdict == "reproduced" for claim in claims)
-    yield f"{len(seen)} gotchas: {said}. {good} of {len(claims)} claims reproduced."
-    yield from dict.fromkeys(f"{d.seen} {d.advice}" for one in seen for d in one.doubts if d.id in SAID_ONCE)
-    for one in seen:
-        short = [claim.id for claim in one.claims if claim.verdict != "reproduced"]
-        room = WIDTH - 2 - WORD_WIDTH - len(one.gotcha) - len("  ()")
-        which = f"  ({textwrap.shorten(', '.join(short), room, placeholder=' …')})" if short else ""
-        yield f"  {_word(one.verdict, WORD_WIDTH, colored)}{one.gotcha}{which}"

@@ -28,7 +28,7 @@ def _fingerprint(root: Path) -> str:
     """A hash over everything that a description depends on."""
     digest = hashlib.sha256(sys.version.encode())
     files = [*(root / "scenarios").glob("*/*.py"), *(root / "lab" / "loadgen").glob("*.py")]
-    files += [root / "lab" / name for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py")]
+    files += [root / "lab" / name for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py", "faults.py")]
     for path in sorted(files):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     for path in sorted((root / "targets").glob("*/*/*")):
@@ -52,6 +52,12 @@ def _run_child(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
 
 def _normal(name: str) -> str:
     return name.strip().strip("/").lower().replace("-", "_")
+
+
+def _normal_text(gotcha: dict[str, Any], wanted: str) -> bool:
+    """Whether a gotcha's title or symptoms speak of what was typed."""
+    text = " ".join([gotcha["title"], *gotcha["symptoms"]]).lower()
+    return wanted.replace("_", " ") in text
 
 
 class Catalog:
@@ -118,10 +124,15 @@ class Catalog:
             return matches[0]
         if matches:
             raise UsageError(f"{name!r} may mean {', '.join(matches)}", "Give more of the name.")
-        short = {slug.split("/")[1]: slug for slug in slugs}
-        near = difflib.get_close_matches(wanted.split("/")[-1], list(short), n=3, cutoff=0.4)
+        near = self._near(wanted.split("/")[-1])
         hint = f"Did you mean {', '.join(near)}?" if near else "`bench.py list` shows all names."
         raise UsageError(f"there is no gotcha {name!r}", hint)
+
+    def _near(self, wanted: str) -> list[str]:
+        """Names that may have been meant: those that hold it or speak of it first, then those that are spelt alike."""
+        found = [one["slug"].split("/")[1] for one in self.gotchas if wanted in one["slug"] or _normal_text(one, wanted)]
+        short = [one["slug"].split("/")[1] for one in self.gotchas]
+        return list(dict.fromkeys([*found, *difflib.get_close_matches(wanted, short, n=3, cutoff=0.6)]))[:3]
 
     def select(self, *, topic: str = "", part: int = 0) -> list[str]:
         """Slugs of one topic or one part of the series; all where neither is given.  Raises UsageError for none."""

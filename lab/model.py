@@ -251,6 +251,22 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class BeforeAfter:
+    """The finding in one line: the same number of the naive and of the fixed app under one condition.
+
+    ``metric`` has no variant ("throughput_rps", "latency_p50_s[2 parts] / latency_p50_s[1 part]"); ``words`` name it with its unit as one
+    says it ("requests per second", "queries for one expiry"); ``situation`` is what happens, in a sentence without formula letters.
+    ``condition`` is a label, ``fixed`` the variant that is shown beside naive.
+    """
+
+    metric: str
+    words: str
+    condition: str
+    situation: str
+    fixed: str = "correct"
+
+
+@dataclass(frozen=True)
 class Survival:
     """What a remedy must hold while a service or a process of it fails; ``lab.faults`` makes the conditions and claims of it.
 
@@ -309,6 +325,7 @@ class Scenario:
     full_pairs: int = 8
     labels: Mapping[str, str] = field(default_factory=dict)
     symptoms: tuple[str, ...] = ()
+    before_after: BeforeAfter | None = None
     survival: Survival | None = None
 
 
@@ -359,6 +376,7 @@ class GotchaPlan:
     content_hash: str
     labels: Mapping[str, str] = field(default_factory=dict)
     symptoms: tuple[str, ...] = ()
+    before_after: BeforeAfter | None = None
     survival: Survival | None = None
 
     @property

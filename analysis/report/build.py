@@ -11,11 +11,13 @@ from typing import Any
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
 
+from analysis import summary
 from analysis.charts.model import ChartData
 from analysis.charts.style import page_css, token_of
 from analysis.charts.units import human
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from analysis.report import pages, prose, words
+from analysis.report.costs import cost, how_sure
 from analysis.report.code import code_css, comparisons
 from analysis.report.figures import value_text
 from analysis.report.matrix import figures, lead, tally
@@ -61,8 +63,9 @@ def templates() -> Templates:
         loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    found.filters.update(finding=lambda seen: summary.line(seen).replace(" -> ", " → "), cost=cost)
     found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures, seen=seen)
-    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, token_of=token_of, lead=lead, tally=tally)
+    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, SURVIVES=words.SURVIVES, survived=_survived, token_of=token_of, lead=lead, tally=tally)
     return found
 
 
@@ -189,7 +192,10 @@ def _gotcha_page(
     source = pages.source_claims([plan], {plan.slug: verdict.verdict})
     return pages_of.get_template("gotcha.html").render(
         root="../", site=site, plan=plan, verdict=verdict, word=words.VERDICTS[verdict.verdict], labels=labels,
-        tiles=pages.tiles(verdict, plan), claims=pages.claim_views(verdict, plan), surety=pages.surety(verdict),
+        tone=summary.tone(verdict), symbol=summary.SYMBOLS[summary.tone(verdict)], badge_text=summary.badge(verdict),
+        seen=verdict.seen, factor=summary.factor(verdict.seen), number=summary.number, cost=cost(verdict), sure=how_sure(verdict),
+        standing=_capital(summary.standing_of(verdict.claims).text), differ=any(c.verdict != "reproduced" for c in verdict.claims),
+        claims=pages.claim_views(verdict, plan), surety=pages.surety(verdict),
         prose=prose.sections(site.root, plan.slug), code=comparisons(site.root, plan.slug, plan.variants),
         first=drawn[0], mechanism=drawn[mechanism] if mechanism else None,
         forest=next((one for one in drawn if one.is_forest), None),
@@ -198,6 +204,14 @@ def _gotcha_page(
         command=pages.repeat_command(site.plan, plan.slug), trials=_raw_links(site, folders, labels),
         neighbours=_neighbours(site, plan.slug), hold_columns=hold_columns, holds=holds, survived=survived_text(survival_table(plan, verdict)),
     )  # fmt: skip
+
+
+def _survived(plan: GotchaPlan, verdict: GotchaVerdict) -> str:
+    return survived_text(survival_table(plan, verdict))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _neighbours(site: Site, slug: str) -> tuple[GotchaPlan | None, GotchaPlan | None]:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis import summary
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from analysis.report.figures import measured_text, predicted_text, short_reason
-from analysis.report.words import KINDS, SURVIVES, VERDICTS, topic_words
+from analysis.report.costs import cost
+from analysis.report.words import SURVIVES, VERDICTS, topic_words
 from analysis.survival import survival_table, survived_text
 from lab.errors import StoreError
 from lab.model import GotchaPlan
@@ -42,11 +44,18 @@ def tally(verdict: GotchaVerdict) -> str:
     return f"{good} of {len(verdict.claims)} claims reproduced"
 
 
-def _claim_cell(claim: ClaimVerdict, labels: Mapping[str, str]) -> str:
-    """The figure with its verdict's mark and, below it, the sentence that it belongs to: a bare count says nothing."""
-    at = claim.speaking.condition
-    where = "" if at == claim.headline else f" (under {_cell(labels.get(at, at))})"
-    return f"{VERDICTS[claim.verdict].symbol} **{_cell(measured(claim))}**, {predicted(claim)}{where}<br>{_cell(claim.statement)}"
+MEASURED_BEGIN = "<!-- measured: begin (made by bench.py publish, do not edit) -->"
+MEASURED_END = "<!-- measured: end -->"
+
+
+def measured_markdown(plan: GotchaPlan, verdict: GotchaVerdict, when: str) -> str:
+    """What a gotcha's README says of its published run: the answer, how many checks came out, what the fix survives, and where it ran."""
+    survived = survived_text(survival_table(plan, verdict))
+    regime = verdict.regime
+    versions = ", ".join(f"{name} {regime[name]}" for name in ("fastapi", "python") if regime.get(name))
+    where = ", ".join(part for part in (f"{regime['cores']} cores" if regime.get("cores") else "", versions, when) if part)
+    lines = [f"**{verdict.answer}**", "", f"{tally(verdict)[0].upper()}{tally(verdict)[1:]} ({where})."]
+    return "\n".join([*lines, *([f"What the fix survives: {survived}."] if survived else [])])
 
 
 def _cell(text: str) -> str:
@@ -56,31 +65,29 @@ def _cell(text: str) -> str:
 def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
     """A table, one row a gotcha in the order of topics; gotchas without a verdict say so."""
     by_slug: Mapping[str, GotchaVerdict] = {one.gotcha: one for one in verdicts.gotchas}
-    lines = [
-        "| Gotcha | Part | " + " | ".join(KINDS[kind][0] for kind in KINDS) + f" | {SURVIVES[0]} | Verdict |",
-        "|---|---|" + "---|" * len(KINDS) + "---|---|",
-    ]
+    lines = [f"| Gotcha | Naive → fixed | Cost of the fix | {SURVIVES[0]} | Checks |", "|---|---|---|---|---|"]
     for plan in sorted(plans, key=lambda one: (topic_words(one.topic), one.title)):
         verdict = by_slug.get(plan.slug)
-        cells, labels = [], {condition.key: condition.label for condition in plan.conditions}
-        for kind in KINDS:
-            claim = lead(verdict, kind) if verdict else None
-            cells.append(_claim_cell(claim, labels) if claim else "")
-        cells.append(survived_text(survival_table(plan, verdict)) if verdict else "")
         link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
-        word = VERDICTS[verdict.verdict] if verdict else None
-        badge = f"{word.symbol} {word.label}<br>{tally(verdict)}" if word and verdict else "not yet judged"
-        lines.append(f"| {link} | {', '.join(map(str, plan.parts))} | {' | '.join(cells)} | {badge} |")
+        if verdict is None:
+            lines.append(f"| {link} | | | | not yet judged |")
+            continue
+        word, told = VERDICTS[verdict.verdict], summary.line(verdict.seen).replace(" -> ", " → ")
+        finding = f"**{_cell(told)}**" if told else f"{summary.affects(verdict)}, {summary.fixed(verdict)}"
+        survived = survived_text(survival_table(plan, verdict))
+        badge = f"{word.symbol} {word.label}<br>{summary.standing_of(verdict.claims).text}"
+        lines.append(f"| {link} | {finding} | {_cell(cost(verdict))} | {survived} | {badge} |")
     return "\n".join(lines) + "\n"
 
 
-def update_readme(path: Path, text: str) -> bool:
+def update_readme(path: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> bool:
     """Put ``text`` between the markers of a file; returns whether anything changed.  Raises StoreError where the markers are missing."""
     old = path.read_text(encoding="utf-8")
-    begin, end = old.find(BEGIN), old.find(END)
+    first, last = markers
+    begin, end = old.find(first), old.find(last)
     if begin < 0 or end < begin:
-        raise StoreError(f"{path} has no place for the matrix", f"Put the lines {BEGIN} and {END} where it belongs.")
-    new = f"{old[: begin + len(BEGIN)]}\n\n{text.strip()}\n\n{old[end:]}"
+        raise StoreError(f"{path} has no place for what was measured", f"Put the lines {first} and {last} where it belongs.")
+    new = f"{old[: begin + len(first)]}\n\n{text.strip()}\n\n{old[end:]}"
     if new != old:
         path.write_text(new, encoding="utf-8")
     return new != old

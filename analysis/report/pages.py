@@ -11,7 +11,6 @@ from analysis.charts.units import human
 from analysis.metrics import unit_of
 from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult, GotchaVerdict, PairValues, VerdictName
 from analysis.report.figures import answered_text, interval_text, predicted_text, value_text
-from analysis.report.matrix import lead
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
 from analysis.survival import Held, survival_table
 from lab.model import CLAIM_KINDS, GotchaPlan, RunPlan
@@ -85,29 +84,6 @@ def claim_views(verdict: GotchaVerdict, plan: GotchaPlan) -> list[ClaimView]:
     told = [claim for claim in verdict.claims if claim.kind != "hold"]
     ordered = sorted(told, key=lambda c: [*CLAIM_KINDS, c.kind].index(c.kind))
     return [claim_view(claim, labels) for claim in ordered]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One of the four answers at the top: the claim that leads its kind, and how the kind's other claims stand."""
-
-    kind: str
-    explained: str
-    view: ClaimView | None
-    others: int
-    others_met: int
-
-
-def tiles(verdict: GotchaVerdict, plan: GotchaPlan) -> list[Tile]:
-    """Harm, mechanism, fix and tax."""
-    labels = {c.key: c.label for c in plan.conditions}
-    found = []
-    for kind, (name, explained) in KINDS.items():
-        claim = lead(verdict, kind)
-        others = [c for c in verdict.claims if c.kind == kind and c is not claim]
-        met = sum(c.verdict == "reproduced" for c in others)
-        found.append(Tile(name, explained, claim_view(claim, labels) if claim else None, len(others), met))
-    return found
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A target's README as sections of HTML.  HTML in it is text, images are left out, links that lead into the repository are text."""
 
+import re
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 from markupsafe import Markup
 
-SECTIONS = ("What it looks like", "Why it hurts", "The fix", "When naive is fine", "Sources")
+SECTIONS = (
+    "Am I affected?", "The mistake", "Why it hurts", "The fix", "When the naive version is fine", "Try it", "Neighbours", "Sources",
+)  # fmt: skip
+"""The headings of a target's README, in order."""
+COMMENT = re.compile(r"<!-- measured: begin.*?<!-- measured: end -->|<!--.*?-->", re.DOTALL)
+"""What the page has itself: the figures of its own run."""
 
 
 def _parser() -> MarkdownIt:
@@ -44,6 +50,7 @@ def render(markdown: str) -> Markup:
 def split(markdown: str) -> dict[str, str]:
     """The text under each second-level heading; what stands before the first is under ""."""
     parts: dict[str, list[str]] = {"": []}
+    markdown = COMMENT.sub("", markdown)
     current, fenced = "", False
     for line in markdown.splitlines():
         fenced ^= line.lstrip().startswith("```")

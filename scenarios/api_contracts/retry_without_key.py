@@ -9,7 +9,23 @@ import gevent
 from locust import task
 
 from lab.loadgen.users import LabUser, Reply
-from lab.model import Burst, Chart, Claim, Condition, Event, FinalRead, Journey, Load, Probe, Proxy, Scenario, Server, Survival, Upstream
+from lab.model import (
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    Condition,
+    Event,
+    FinalRead,
+    Journey,
+    Load,
+    Probe,
+    Proxy,
+    Scenario,
+    Server,
+    Survival,
+    Upstream,
+)
 
 POOL_SIZE = 20  # POOL_SIZE in all targets: more than there are retries at once
 CUSTOMERS = 10
@@ -112,6 +128,10 @@ SCENARIO = Scenario(
     claim="Ten orders whose replies are lost once are placed and charged 20 times without a key, and 10 times with a unique key in the database",
     parts=(18,),
     catalogue_ids=("id-retry-dup", "id-check-then-act", "id-replay-shape", "id-no-fingerprint", "id-stuck-key", "id-crash-between"),
+    before_after=BeforeAfter(
+        "final[orders]", "orders placed by 10 customers", LOST,
+        "Ten customers retry a POST because the reply to the first was lost.",
+    ),
     labels={
         "naive": "no key", "tempting": "GET, pay, SETEX in Redis", "reservation": "SET NX in Redis", "correct": "unique key in PostgreSQL",
     },

@@ -11,7 +11,7 @@ from typing import Any
 from locust import task
 
 from lab.loadgen.users import LabUser, Reply
-from lab.model import Chart, Claim, Condition, Journey, Probe, Scenario, Stage, StagedLoad, Survival
+from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Probe, Scenario, Stage, StagedLoad, Survival
 
 MAX_LINES = 1000  # MAX_LINES in the targets
 MAX_ERRORS = 20  # MAX_ERRORS in correct
@@ -209,6 +209,10 @@ SCENARIO = Scenario(
     catalogue_ids=("err-shapes", "err-422-echo"),
     constants={"MAX_LINES": MAX_LINES, "MAX_ERRORS": MAX_ERRORS},
     contract_differs="the errors are part of the contract: FastAPI documents the 422 alone, correct its one problem",
+    before_after=BeforeAfter(
+        "observed[unreadable]", "of 11 errors that a client cannot read", "every failure",
+        "A client that expects `detail` to be text meets eleven kinds of failure.",
+    ),
     labels={"naive": "FastAPI's defaults", "correct": "one RFC 9457 problem", "tempting": "handlers for FastAPI's exceptions"},
     symptoms=(
         "[object Object]", "detail is a list", "422 Unprocessable Entity", "422 Unprocessable Content", "Internal Server Error",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, Condition, Explained, Journey, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, Journey, Probe, Scenario, Survival
 
 ROWS = 200_000  # dataset.sql
 GROUP = 25  # rows of one time
@@ -97,6 +97,10 @@ SCENARIO = Scenario(
     "with `(a, id) < (x, y)` it reads 50",
     parts=(9, 3),
     catalogue_ids=("pg-keyset-or-form", "pg-keyset-constant", "pg-keyset-tie"),
+    before_after=BeforeAfter(
+        "latency_at_level_s[190000]", "for the page at row 190,000", "depth",
+        "A client asks for one page of 50 rows, deep in the list, by a keyset cursor.",
+    ),
     labels={"naive": "OR condition", "correct": "row value comparison", "tempting": "time alone"},
     symptoms=(
         "cursor pagination slow", "keyset pagination slow", "seek method", "Rows Removed by Filter", "ROW comparison", "tuple_ SQLAlchemy",

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario, Survival
 
 MAX_PAGE_SIZE = 100  # MAX_PAGE_SIZE in both targets
 PAGE_SIZE = 50
@@ -139,6 +139,10 @@ SCENARIO = Scenario(
     catalogue_ids=(
         "pg-offset-rows", "pg-offset-100k", "pg-missing-index-blamed-on-offset", "pg-insert-drift", "pg-delete-drift",
         "pg-keyset-constant", "fk-offset-skips-on-insert", "fk-offset-knee",
+    ),
+    before_after=BeforeAfter(
+        "latency_at_level_s[900000]", "for the page at row 900,000", "depth with index",
+        "A client asks for one page of 50 rows, deep in a list of a million.",
     ),
     labels={"naive": "LIMIT and OFFSET", "correct": "keyset cursor"},
     symptoms=(

@@ -15,6 +15,7 @@ from locust import task
 
 from lab.loadgen.users import LabUser
 from lab.model import (
+    BeforeAfter,
     Chart, Claim, Condition, Event, Journey, OpenLoad, Probe, Proxy, Scenario, Stage, StagedLoad, Survival,
 )  # fmt: skip
 
@@ -239,6 +240,10 @@ SCENARIO = Scenario(
     catalogue_ids=("au-jwt-revocation-window", "au-denylist-cost"),
     services=("redis",),
     contract_differs="short_life has a second token and an endpoint to renew with it",
+    before_after=BeforeAfter(
+        "observed[accepted_after_logout]", "requests accepted after the logout", "2 s left",
+        "A user logs out while the token has two seconds left, and a copy of it goes on asking 20 times a second.",
+    ),
     labels={
         "naive": "JWT valid until exp",
         "correct": "Redis denylist, fails closed",

@@ -17,6 +17,7 @@ from locust import task
 
 from lab.loadgen.users import LabUser
 from lab.model import (
+    BeforeAfter,
     CeleryWorker,
     Chart,
     Claim,
@@ -157,8 +158,12 @@ SCENARIO = Scenario(
     claim="Of four accepted jobs a killed server loses all four in BackgroundTasks, and none that is a row of the user's own transaction",
     parts=(8, 16),
     catalogue_ids=("bg-kill-loss", "bg-graceful-window", "bg-no-retry", "ce-early-ack-loss", "ce-child-kill-acked", "ce-seed-config"),
+    before_after=BeforeAfter(
+        "final[lost]", "accepted jobs lost", KILLED,
+        "The server is killed while it runs the background jobs that it has accepted.",
+    ),
     labels={
-        "naive": "FastAPI BackgroundTasks", "create_task": "asyncio.create_task", "correct": "job rows in PostgreSQL",
+        "naive": "FastAPI BackgroundTasks", "create_task": "task of asyncio.create_task", "correct": "job rows in PostgreSQL",
         "celery_early": "Celery, default settings", "celery_late": "Celery, acks_late", "celery_source": "Celery, acks_late + reject",
     },
     symptoms=(

@@ -14,7 +14,7 @@ import redis
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import CeleryWorker, Chart, Claim, Condition, FinalRead, Journey, Probe, Scenario, Survival
+from lab.model import BeforeAfter, CeleryWorker, Chart, Claim, Condition, FinalRead, Journey, Probe, Scenario, Survival
 
 LONG_S = 2.5
 SHORT_S = 0.1
@@ -89,9 +89,13 @@ SCENARIO = Scenario(
     claim="Behind one long job 4 of 16 short jobs wait although another worker is idle; with acks_late and a multiplier of 1 none waits",
     parts=(16, 8),
     catalogue_ids=("ce-prefetch-stranding", "ce-prefetch-per-process", "ce-seed-config"),
+    before_after=BeforeAfter(
+        "final[stranded]", "short jobs stuck behind the long one", ONE_LONG,
+        "Two Celery workers get one long job and sixteen short ones.",
+    ),
     labels={
         "naive": "Celery, default prefetch of 4", "tempting": "multiplier 1", "correct": "multiplier 1 and acks_late",
-        "disable_prefetch": "worker_disable_prefetch",
+        "disable_prefetch": "worker_disable_prefetch, early ack",
     },
     symptoms=(
         "worker_prefetch_multiplier", "CELERYD_PREFETCH_MULTIPLIER", "tasks stuck in reserved", "celery inspect reserved",

@@ -7,7 +7,7 @@ growth is N values of about 8 kB of JSON for N keys, beside the 75 MB of a worke
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
 
 KEYS = 10
 NEW_PRICE = 1
@@ -92,6 +92,10 @@ SCENARIO = Scenario(
     title="In-process cache: each worker serves its own stale copy",
     claim="With a dict as cache, 4 workers load 10 products 41 times instead of 11, and 3 of the 4 keep serving the old price after a change "
     "until they are restarted; with one cache in Redis, none does.",
+    before_after=BeforeAfter(
+        "observed[stale_workers]", "of 4 workers that serve the old price", "4 workers",
+        "A price is changed while four workers have the old one in their caches.",
+    ),
     labels={"naive": "dict in each worker", "correct": "one cache in Redis"},
     symptoms=(
         "stale data after update", "value flips between old and new on reload", "works with one worker, wrong with --workers 4",

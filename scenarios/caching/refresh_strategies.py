@@ -19,7 +19,7 @@ import gevent
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Burst, Chart, Claim, Condition, FinalRead, Journey, OpenLoad, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Burst, Chart, Claim, Condition, FinalRead, Journey, OpenLoad, Probe, Scenario, Survival
 
 BUILD_S = 0.1  # build_s in dataset.sql, with max_age_s 0.8
 BURST_AGE_S = 0.4
@@ -117,6 +117,10 @@ SCENARIO = Scenario(
     title="Cache expiry: lock, XFetch or stale-while-revalidate",
     claim="20 requests at the expiry build one report 20 times, 3 times with a lock that is shorter than the build, and once if the old report is "
     "served meanwhile; XFetch (beta = 1) builds e = 2.7 times on average.",
+    before_after=BeforeAfter(
+        "sql_calls_per_burst[build]", "builds of one report", "20 at once",
+        "Twenty requests ask for a report that has just expired.",
+    ),
     labels={
         "naive": "no protection", "locked": "lock of 0.25 s", "xfetch": "XFetch, beta = 1", "correct": "stale-while-revalidate",
     },

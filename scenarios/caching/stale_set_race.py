@@ -14,7 +14,7 @@ import gevent
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, Condition, Event, Journey, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Chart, Claim, Condition, Event, Journey, Probe, Scenario, Survival
 
 LOAD_S = 0.05  # dataset.sql
 ROUNDS = 20
@@ -144,6 +144,10 @@ SCENARIO = Scenario(
     title="Cache invalidation race: the old value comes back after a delete",
     claim="In ordinary traffic about 6 of 90 keys keep the old value for a whole TTL, because a slow reader stores it after the write's delete; "
     "with a lease that the write revokes, 0 do.",
+    before_after=BeforeAfter(
+        "observed[stale]", "of 20 keys left with the old value", "forced",
+        "A value is changed while a reader is loading it into the cache.",
+    ),
     labels={"naive": "delete after the write", "tempting": "delete before the commit", "correct": "lease revoked by the write"},
     symptoms=(
         "stale cache after update", "cache shows old value after delete", "old price comes back", "cache invalidation race condition",

@@ -8,7 +8,7 @@ comes back before all were asked for, so the report takes longer there than sixt
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Scenario, Server, Survival
+from lab.model import BeforeAfter, Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Scenario, Server, Survival
 
 POOL_SIZE = 10  # POOL_SIZE in naive.py
 MAX_OVERFLOW = 5  # MAX_OVERFLOW in naive.py
@@ -78,6 +78,10 @@ def saturated(condition: Condition, value: float) -> float | None:
 SCENARIO = Scenario(
     title="Too many connections: pool_size is per process, max_connections is not",
     claim="Four workers of pool_size=10, max_overflow=5 want 60 connections of a database that takes 45: at least 15 requests fail",
+    before_after=BeforeAfter(
+        "responses_5xx", "failed requests of 100", "4 workers, all at once",
+        "Four workers with a pool of 10 + 5 each meet a database that allows fewer connections.",
+    ),
     labels={"naive": "10 + 5 in each process", "correct": "36 shared by all processes"},
     symptoms=(
         "too many connections",

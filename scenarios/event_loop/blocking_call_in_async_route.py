@@ -8,7 +8,7 @@ connection stays with the worker that took it, so with two workers the connectio
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival, Upstream
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival, Upstream
 
 UPSTREAM_TIME_S = 0.1  # the supplier's time; long against the 2-3 ms of CPU that a request takes
 WAVE_TIME_S = 0.8  # longer where eighty are in flight, so that the CPU is not what limits them
@@ -63,6 +63,10 @@ SCENARIO = Scenario(
     catalogue_ids=("as-blocking-async", "as-threadpool-40", "asx-sync-lib-in-async"),
     services=("upstream",),
     constants={"MAX_CONNECTIONS": MAX_CONNECTIONS},
+    before_after=BeforeAfter(
+        "throughput_rps", "requests per second", "10 users",
+        "Ten users call a route that makes one blocking call of 0.1 s in `async def`.",
+    ),
     labels={"naive": "blocking client in async def", "correct": "awaited client in async def", "tempting": "blocking client in def"},
     symptoms=(
         "event loop blocked", "slow under load", "all requests slow", "requests in async def", "time.sleep in async def", "health check timeout",

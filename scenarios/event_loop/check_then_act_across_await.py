@@ -9,7 +9,7 @@ A lock in the process leaves one reader per worker.
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Proxy, Scenario, Server, Survival
+from lab.model import BeforeAfter, Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Proxy, Scenario, Server, Survival
 
 SEATS = 5  # of concert 1, dataset.sql
 POOL_SIZE = 20  # POOL_SIZE in all targets: as many statements at once as there are buyers
@@ -55,6 +55,10 @@ def natural(condition: Condition, value: float) -> float | None:
 SCENARIO = Scenario(
     title="Race condition across an await: check-then-act oversells, even in a transaction",
     claim="20 buyers at once get 20 of 5 seats: all read 5 before the first one commits, and READ COMMITTED lets each of them write 4",
+    before_after=BeforeAfter(
+        "final[sold]", "seats sold of 5", "20 buyers, forced",
+        "Twenty buyers ask at once for the last five seats.",
+    ),
     labels={
         "naive": "SELECT, then UPDATE",
         "correct": "UPDATE ... WHERE seats_left > 0",

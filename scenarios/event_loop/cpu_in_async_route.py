@@ -12,7 +12,7 @@ import gevent
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
 
 HEALTH_EVERY_S = 0.02
 RIGHT = {"password": "correct horse"}
@@ -94,6 +94,10 @@ SCENARIO = Scenario(
     "and four users get no more logins than one",
     parts=(7, 13),
     catalogue_ids=("asx-cpu-no-gain", "asx-pbkdf2-block", "as-heartbeat-lies"),
+    before_after=BeforeAfter(
+        "latency_p50_s[health]", "for a health check", "4 users log in",
+        "A health check is asked while four users log in.",
+    ),
     labels={
         "naive": "on the event loop", "correct": "in a few threads", "processes": "in a process pool", "tempting": "asyncio.sleep(0) first",
     },

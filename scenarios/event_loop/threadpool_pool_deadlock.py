@@ -7,7 +7,7 @@ wait for a connection: none can go on until the pool's timeout.  With one reques
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Burst, Chart, Claim, Condition, FinalRead, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Burst, Chart, Claim, Condition, FinalRead, Probe, Scenario, Survival
 
 POOL_TIMEOUT_S = 2  # POOL_TIMEOUT_S in all targets
 QUERY_S = 0.05  # dataset.sql
@@ -48,6 +48,10 @@ def below(condition: Condition, value: float) -> float | None:
 SCENARIO = Scenario(
     title="Thread pool and connection pool deadlock in `def` routes",
     claim="With 10 threads and 5 connections, 15 requests at once block each other until the pool's timeout of 2 s, and some fail; 14 do not",
+    before_after=BeforeAfter(
+        "makespan_s", "until 15 requests are answered", AT,
+        "Fifteen requests at once meet ten threads and five database connections.",
+    ),
     labels={
         "naive": "session from a dependency",
         "correct": "session ends in the route",

@@ -12,7 +12,7 @@ loop sees that; its median is weighted by time, so each condition has one number
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Survival, Upstream
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Survival, Upstream
 
 SWITCH_S = 0.005  # sys.getswitchinterval()
 SHORT_SWITCH_S = 0.0005  # SWITCH_INTERVAL_S in tempting.py
@@ -81,6 +81,10 @@ SCENARIO = Scenario(
     catalogue_ids=("gil-threads-cpu", "gil-io", "gil-release", "gil-convoy", "gil-subinterp", "gil-3.13-claim"),
     services=("upstream",),
     constants={"MOST_PARTS": MOST_PARTS, "SWITCH_INTERVAL_S": SHORT_SWITCH_S},
+    before_after=BeforeAfter(
+        "latency_p50_s[2 parts] / latency_p50_s[1 part]", "the time of one part, for two at once", "one part, then two",
+        "A route computes one part or two at the same time.",
+    ),
     labels={
         "naive": "threads", "correct": "processes", "tempting": "threads, 0.5 ms switch interval", "released": "threads in hashlib",
         "waiting": "threads that wait", "subinterpreters": "subinterpreters",

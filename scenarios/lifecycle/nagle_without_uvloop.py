@@ -8,7 +8,7 @@ later at 100 ticks per second; what uvloop takes is a fraction of a millisecond,
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival
 
 DELAYED_ACK_S = 0.040  # TCP_DELACK_MIN of Linux
 REQUESTS = 40
@@ -60,6 +60,10 @@ SCENARIO = Scenario(
     claim="With `uvicorn --workers 2` on asyncio every request after the first on a connection takes 44 ms instead of 0.2 ms",
     parts=(6,),
     catalogue_ids=("tcp-nodelay",),
+    before_after=BeforeAfter(
+        "latency_p50_s[next]", "for each request but the first", "uvicorn, 2 workers",
+        "One client sends small requests on one connection, one after the other.",
+    ),
     labels={"naive": "2 workers on asyncio", "correct": "2 workers on uvloop"},
     symptoms=(
         "40 ms latency", "44 ms", "slow keep-alive", "TCP_NODELAY", "Nagle", "delayed ACK", "uvicorn --workers slow", "uvicorn slow without uvloop",

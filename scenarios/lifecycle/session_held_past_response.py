@@ -11,7 +11,7 @@ from typing import Any
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, FinalRead, Journey, Probe, Proxy, Scenario, Survival, Upstream
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, FinalRead, Journey, Probe, Proxy, Scenario, Survival, Upstream
 
 POOL_SIZE = 5  # POOL_SIZE in both targets
 MAIL_S = 0.4
@@ -81,6 +81,10 @@ def under_load(condition: Condition, value: float) -> float | None:
 SCENARIO = Scenario(
     title="Dependencies with yield: the session is held until background tasks end",
     claim="With a background task of 0.4 s and 5 connections, FastAPI 0.118 and newer serve 12.5 orders per second, each committed after its 201",
+    before_after=BeforeAfter(
+        "throughput_rps", "orders per second", "20 users",
+        "Twenty users place orders; each order sends a mail of 0.4 s in a background task; the pool has five connections.",
+    ),
     labels={"naive": "commit after the tasks", "correct": 'scope="function"'},
     symptoms=(
         "idle in transaction",

@@ -19,7 +19,7 @@ import redis
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, Condition, Journey, Kind, Probe, Scenario, Survival
+from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Kind, Probe, Scenario, Survival
 
 LIMIT = 20  # LIMIT in all targets
 WINDOW_S = 3  # WINDOW_S in all targets
@@ -139,6 +139,10 @@ SCENARIO = Scenario(
     catalogue_ids=("rl-fixed-window-2x", "rl-sliding-counter-worst", "rl-token-bucket-burst", "rl-sliding-log-exact", "rl-gcra"),
     services=("redis",),
     constants={"LIMIT": LIMIT, "WINDOW_S": WINDOW_S, "BURST": BURST},
+    before_after=BeforeAfter(
+        "observed[most_in_window]", "requests let through within 3 s (limit 20)", "adversary",
+        "A client times its requests against a limit of 20 in three seconds.",
+    ),
     labels={
         "naive": "fixed window",
         "correct": "sliding log",

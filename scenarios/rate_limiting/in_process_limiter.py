@@ -10,7 +10,7 @@ import time
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Stage, StagedLoad, Survival
+from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Stage, StagedLoad, Survival
 
 LIMIT = 100  # requests; LIMIT in the targets
 WINDOW_S = 60  # WINDOW_S in the targets: far longer than a load of about a second
@@ -59,6 +59,10 @@ SCENARIO = Scenario(
     catalogue_ids=("rl-inprocess-workers", "rl-400-per-min"),
     services=("redis",),
     constants={"LIMIT": LIMIT, "WINDOW_S": WINDOW_S},
+    before_after=BeforeAfter(
+        "status_count[200]", "requests let through (limit 100)", "4 workers",
+        "One client sends far more than 100 requests to four workers; the limit is 100.",
+    ),
     labels={
         "naive": "log in each worker",
         "correct": "Lua sliding log in Redis",
