@@ -13,11 +13,18 @@ TOPICS = (
 
 README = """# {title}
 
-One sentence: what goes wrong.
+<!-- measured: begin (made by bench.py publish, do not edit) -->
+<!-- measured: end -->
 
-## What it looks like
+## Am I affected?
 
-The line that bites, and how the incident looks from outside.
+Symptoms as one sees them: log lines and error texts in full, and a command that shows it in your own system.
+
+## The mistake
+
+```python
+time.sleep(CALL_S)  # the few lines that matter
+```
 
 ## Why it hurts
 
@@ -25,11 +32,23 @@ The mechanism, with the formula that predicts how much.
 
 ## The fix
 
-What correct.py does differently, and what it costs.
+```python
+await asyncio.sleep(CALL_S)
+```
 
-## When naive is fine
+What it guarantees, what it survives, what it costs, and the libraries that do it.
+
+## When the naive version is fine
 
 The conditions under which it does not matter.
+
+## Try it
+
+    uv run bench.py run {slug}
+
+## Neighbours
+
+Related gotchas, and whether one's fix is another's harm.
 
 ## Sources
 
@@ -123,7 +142,7 @@ def scaffold(name: str, root: Path = ROOT) -> list[str]:
     correct = TARGET.format(docstring="Gives the event loop away while it works.", more_import="",
                             line="await asyncio.sleep(WORK_S)  # gives the loop to other requests meanwhile")  # fmt: skip
     files = {
-        folder / "README.md": README.format(title=title), folder / "naive.py": naive, folder / "correct.py": correct,
+        folder / "README.md": README.format(title=title, slug=slug), folder / "naive.py": naive, folder / "correct.py": correct,
         scenario: SCENARIO.format(title=title),
     }  # fmt: skip
     for path, text in files.items():

@@ -64,11 +64,20 @@ async def answer() -> dict[str, int]:
 '''
 README = """# Blocked loop
 
+<!-- measured: begin (made by bench.py publish, do not edit) -->
+<!-- measured: end -->
+
 One sentence: the loop stands still. <b>HTML is text here</b>.
 
-## What it looks like
+## Am I affected?
 
 `time.sleep` in an `async def`; see [the naive file](naive.py) and [the docs](https://fastapi.tiangolo.com/async/).
+
+## The mistake
+
+```python
+time.sleep(1)
+```
 
 ## Why it hurts
 
@@ -78,9 +87,17 @@ One loop, one request: X = 1 / T.
 
 Await it.
 
-## When naive is fine
+## When the naive version is fine
 
 With one user.
+
+## Try it
+
+    uv run bench.py run blocked_loop
+
+## Neighbours
+
+None.
 
 ## Sources
 

@@ -8,6 +8,7 @@ import ast
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from analysis.metrics import METRICS
+from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END
+from analysis.report.prose import SECTIONS
 from lab.model import CLAIM_KINDS, MetricExpression
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +28,10 @@ SLUGS = [f"{one.parent.name}/{one.name}" for one in FOLDERS]
 VARIANTS = [
     (slug, path.stem) for slug, folder in zip(SLUGS, FOLDERS, strict=True) for path in sorted(folder.glob("*.py"))
 ]
-HEADINGS = ["What it looks like", "Why it hurts", "The fix", "When naive is fine", "Sources"]
+HEADINGS = list(SECTIONS)
+MARKERS = (MEASURED_BEGIN, MEASURED_END)
+HIDDEN = ("method.md", "claims.md", "design.md", "source.md", "services.md", "cases.md", "writing.md", "pages.md")
+"""Documents that a reader of the repository does not have."""
 RELATIONS = ("about", "at_most", "at_least")
 MAX_LINES = 130
 SHARED = 0.4
@@ -123,6 +129,39 @@ def test_the_readme_has_the_headings(slug: str) -> None:
         start = lines.index(f"## {heading}") + 1
         end = lines.index(f"## {following}") if following else len(lines)
         assert any(line.strip() for line in lines[start:end]), f"nothing stands under {heading!r}"
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_readme_shows_the_mistake_and_the_fix_as_code_and_has_a_place_for_what_was_measured(slug: str) -> None:
+    text = (ROOT / "targets" / slug / "README.md").read_text()
+    assert [text.count(marker) for marker in MARKERS] == [1, 1]
+    assert text.index(MARKERS[0]) < text.index("## Am I affected?")
+    sections = dict(zip(HEADINGS, re.split("|".join(f"^## {re.escape(one)}$" for one in HEADINGS), text, flags=re.M)[1:], strict=True))
+    for heading in ("The mistake", "The fix"):
+        assert "```python" in sections[heading], f"no code under {heading!r}"
+    assert f"bench.py run {slug.split('/')[1]}" in sections["Try it"]
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_readme_refers_only_to_what_a_reader_has(slug: str) -> None:
+    folder = ROOT / "targets" / slug
+    text, scenario = (folder / "README.md").read_text(), (ROOT / "scenarios" / f"{slug}.py").read_text()
+    assert not [one for one in HIDDEN if one in text or one in scenario]
+    for way in re.findall(r"\]\((?!https?://)([^)#]+)", text):
+        assert (folder / way).exists(), f"{slug}: the link {way} leads nowhere"
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_every_variant_has_a_label_and_the_page_can_be_found(slug: str) -> None:
+    plan = plan_of(slug)
+    variants = {path.stem for path in (ROOT / "targets" / slug).glob("*.py")}
+    assert set(plan["labels"]) == variants
+    assert all(2 <= len(label) <= 40 for label in plan["labels"].values())
+    assert len(set(plan["labels"].values())) == len(variants)
+    assert len(plan["symptoms"]) >= 3
+    assert plan["title"] == (ROOT / "targets" / slug / "README.md").read_text().splitlines()[0][2:]
+    assert plan["before_after"] is not None
+    assert plan["survival"] is not None
 
 
 @pytest.mark.parametrize(("slug", "variant"), VARIANTS)
