@@ -34,7 +34,7 @@ celery_app.conf.update(
     task_ignore_result=True, task_serializer="json", accept_content=["json"], task_soft_time_limit=300, task_time_limit=360,
     broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5, "connect_retries_timeout": 2},
     # One job for each process, and it counts until it is done (acks_late): nothing is reserved beyond what runs.
-    # The last one gives a job of a killed process back three times, where task_reject_on_worker_lost would do it without end.
+    # The last one sends a job of a killed process again max_retries times; task_reject_on_worker_lost would do it without end.
     worker_prefetch_multiplier=1, task_acks_late=True, task_retry_on_worker_lost=True,
 )  # fmt: skip
 
@@ -76,7 +76,9 @@ def ask(statement: str, *values: object) -> Any:
         return database.execute(statement, values).fetchone()
 
 
-@celery_app.task(name="render", max_retries=3, default_retry_delay=1)  # type: ignore[untyped-decorator]
+@celery_app.task(  # type: ignore[untyped-decorator]
+    name="render", autoretry_for=(psycopg.OperationalError,), retry_backoff=True, max_retries=8, default_retry_delay=1
+)
 def render(job_id: str, seconds: float) -> None:
     # A job may be delivered twice: what is finished is not done again, and a result is written once.
     if ask(STARTED, job_id, seconds) is None:

@@ -74,7 +74,9 @@ def ask(statement: str, *values: object) -> Any:
         return database.execute(statement, values).fetchone()
 
 
-@celery_app.task(name="render", max_retries=3, default_retry_delay=1)  # type: ignore[untyped-decorator]
+@celery_app.task(  # type: ignore[untyped-decorator]
+    name="render", autoretry_for=(psycopg.OperationalError,), retry_backoff=True, max_retries=8, default_retry_delay=1
+)
 def render(job_id: str, seconds: float) -> None:
     # A job may be delivered twice: what is finished is not done again, and a result is written once.
     if ask(STARTED, job_id, seconds) is None:
