@@ -74,7 +74,8 @@ async def read_product(product_id: ProductId, request: Request) -> Product:
     # One cache for all workers: what one has loaded the others find, what one changes is gone for all, and all expires.
     try:
         product = await cache.get(key)
-    except RedisError:
+    except RedisError as problem:
+        log.warning("the cache is away: %r", problem)
         product = CHANGING  # Redis is away: read the database and store nothing
     if product is None or product == CHANGING:
         store = product is None

@@ -81,7 +81,8 @@ async def read_price(product_id: ProductId, request: Request) -> Price:
             return Price(price_cents=int(cached))
         # Readers that miss together share the lease of the first: each may fill the cache unless somebody writes.
         token = await cache.set(f"{key}:lease", mine, nx=True, get=True, ex=LEASE_TTL_S) or mine
-    except RedisError:
+    except RedisError as problem:
+        log.warning("the cache is away: %r", problem)
         token = WRITING  # Redis is away: read the database and fill nothing
     price = await load_price(request, product_id)
     if token != WRITING:
