@@ -176,7 +176,7 @@ SCENARIO = Scenario(
     ),
     queries={"keys": "%idempotency_keys%"},
     survival=Survival(
-        user="Steady", answer_within_s=4.5, recover_within_s=3.0, upstream=Upstream(CHARGE_S),
+        user="Steady", answer_within_s=4.5, recover_within_s=LEASE_S + 1.0, upstream=Upstream(CHARGE_S),
         ledger={"doubled": "final[doubled]", "charged": "final[charged_twice]"},
         without=("Redis refuses", "Redis stalls", "Redis cuts", "Redis swallows connects"),  # correct does not use it
     ),

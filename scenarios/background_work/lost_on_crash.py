@@ -62,7 +62,7 @@ WORKER, CHILD, WARM, RAISED = (
     "Celery worker: SIGTERM",
     "provider away, Celery",
 )
-FAULTS_OF_CELERY = ("Celery worker killed", "Celery delivers twice")
+FAULTS_OF_CELERY = ("Celery worker killed", "Celery child killed")
 FAULTS_OF_REDIS = ("Redis refuses", "Redis stalls", "Redis cuts", "Redis swallows connects")
 
 
@@ -111,10 +111,16 @@ class Visitor(LabUser):
 
 
 class Steady(Visitor):
-    """Signs up again and again."""
+    """Signs up again and again, in a database that has a job that always fails, where that is the fault."""
+
+    poisoned = False
 
     @task
     def steadily(self) -> None:
+        if self.params.get("fault") == "poison job" and not self.poisoned:
+            self.poisoned = True
+            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
+                database.execute(POISON_SQL)
         self.sign_up()
 
 
@@ -214,7 +220,7 @@ SCENARIO = Scenario(
     survival=Survival(
         user="Steady", answer_within_s=3.5, recover_within_s=3.0, upstream=Upstream(0.05),
         ledger={"lost": "final[forgotten]", "doubled": "final[repeated]", "buried": "final[buried]"},
-        without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY),  # correct uses neither
+        also=("poison",), without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY),  # correct uses neither
     ),
     claims=(
         Claim(
