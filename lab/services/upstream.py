@@ -1,7 +1,8 @@
 """The slow neighbour: a small asyncio HTTP/1.1 server that answers after a delay, and how the lab starts it.
 
 ``GET /anything`` answers ``{"item": "anything", "price": 4200}`` after ``--delay`` seconds (``?delay=`` in the request overrides it);
-``GET /__stats`` answers at once with the requests and connections counted so far.
+``GET /__stats`` answers at once with the requests and connections counted so far, and with what POSTs have done: ``effects`` (one for each POST, or for
+each ``Idempotency-Key`` where it has one, as a payment or mail provider keeps its books) and ``repeated_effects``, those of a body that was seen before.
 """
 
 import argparse
@@ -27,6 +28,9 @@ class Upstream:
         self.delay_s = delay_s
         self.requests = 0
         self.connections = 0
+        self.effects = 0
+        self._keys: set[bytes] = set()
+        self._bodies: set[bytes] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection until it is closed."""
@@ -37,34 +41,49 @@ class Upstream:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = _content_length(head)
-                if length:
-                    await reader.readexactly(length)
-                writer.write(await self._answer(head))
+                body = await reader.readexactly(length) if length else b""
+                writer.write(await self._answer(head, body))
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, head: bytes) -> bytes:
+    async def _answer(self, head: bytes, sent: bytes) -> bytes:
         target = head.split(b" ", 2)[1].decode("latin-1")
         parts = urlsplit(target)
         if parts.path == "/__stats":
-            body = json.dumps({"requests": self.requests, "connections": self.connections}).encode()
+            repeated = self.effects - len(self._bodies)
+            counts = {"requests": self.requests, "connections": self.connections, "effects": self.effects, "repeated_effects": repeated}
+            body = json.dumps(counts).encode()
         else:
             self.requests += 1
+            if head.startswith(b"POST "):
+                self._act(head, sent)
             asked = parse_qs(parts.query).get("delay")
             await asyncio.sleep(float(asked[0]) if asked else self.delay_s)
             body = json.dumps({"item": parts.path.strip("/").split("/")[-1], "price": 4200}).encode()
         return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
+    def _act(self, head: bytes, sent: bytes) -> None:
+        """What a POST does, once for each key: counted when it arrives, whether or not somebody waits for the answer."""
+        key = _header(head, b"idempotency-key")
+        if not key or key not in self._keys:
+            self.effects += 1
+            self._bodies.add(sent)
+            self._keys |= {key} if key else set()
 
-def _content_length(head: bytes) -> int:
+
+def _header(head: bytes, wanted: bytes) -> bytes:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length":
-            return int(value)
-    return 0
+        if name.strip().lower() == wanted:
+            return value.strip()
+    return b""
+
+
+def _content_length(head: bytes) -> int:
+    return int(_header(head, b"content-length") or 0)
 
 
 async def _main(host: str, port: int, delay_s: float) -> None:
