@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -428,8 +429,19 @@ def _told(error: BaseException) -> str:
     return _clean(text) + where
 
 
+def _end_in_order() -> None:
+    """What a service manager, a CI server or a closed terminal sends is Ctrl-C: a server of the user's is left as it was.
+
+    A signal that is ignored already (nohup) stays so.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     """Run the command; every error is one line and a next step."""
+    _end_in_order()
     try:
         code = app(standalone_mode=False)
         sys.exit(code or 0)
