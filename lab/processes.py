@@ -167,7 +167,10 @@ class Guard:
 
     def _forget(self, pid: int) -> None:
         self._children = [child for child in self._children if child.pid != pid]
-        self._tell(f"forget {pid}")
+        with contextlib.suppress(
+            ServerError
+        ):  # a guard that is gone remembers nothing; what follows a stop must still be done
+            self._tell(f"forget {pid}")
 
     def child_pids(self) -> list[int]:
         """Leaders of the groups that run now."""
@@ -176,14 +179,19 @@ class Guard:
     def temporary_folder(self, prefix: str) -> Path:
         """A new folder that is gone when the lab is.  Nobody else can know its name before or write into it after."""
         folder = Path(tempfile.mkdtemp(prefix=f"gotcha-lab-{prefix}"))
-        self._tell(f"folder {folder}")
+        try:
+            self._tell(f"folder {folder}")
+        except ServerError:
+            remove_folder(folder)  # nobody would remove it later
+            raise
         return folder
 
     def remove(self, folder: Path) -> None:
         """Remove a temporary folder before the lab ends."""
         remove_folder(folder)
         if not folder.exists():
-            self._tell(f"removed {folder}")
+            with contextlib.suppress(ServerError):  # a guard that is gone removes nothing later either
+                self._tell(f"removed {folder}")
 
     @contextlib.contextmanager
     def folder(self, prefix: str) -> Iterator[Path]:
