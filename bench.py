@@ -68,7 +68,14 @@ def _selected(catalog: Catalog, gotchas: list[str], topic: str, part: int, every
     if gotchas:
         return list(dict.fromkeys(catalog.resolve(name) for name in gotchas))
     if topic or part or everything:
-        return catalog.select(topic=topic, part=part)
+        found = catalog.select(topic=topic, part=part)
+        left_out = [slug for slug in catalog.broken if not topic or slug.startswith(found[0].split("/")[0] + "/")]
+        if (
+            left_out and not part
+        ):  # never in silence: the run would say "all" of some.  Which part a broken one has nobody knows.
+            raise UsageError(f"{left_out[0]}: {catalog.broken[left_out[0]]}",
+                             "Mend it, or name the gotchas that are to run; `bench.py list` shows which are broken.")  # fmt: skip
+        return found
     raise UsageError("which gotcha?", "Name one, or give --topic, --part or --all; `bench.py list` shows them.")
 
 

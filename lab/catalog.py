@@ -3,6 +3,7 @@
 The cache makes ``bench.py list`` answer without importing locust; it lives in the user's cache folder and may be deleted.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -39,15 +40,24 @@ def _fingerprint(root: Path) -> str:
 
 def _run_child(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "lab.describe", "--root", str(root), *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DESCRIBE_TIMEOUT_S)
+    hint = "Run `python -m lab.describe` to see the whole error."
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DESCRIBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"the scenarios cannot be described within {DESCRIBE_TIMEOUT_S} s: one does not end when it is imported",
+            hint,
+        ) from None
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UsageError(
-            f"the scenarios cannot be described: {last}", "Run `python -m lab.describe` to see the whole error."
-        )
-    document: dict[str, Any] = json.loads(lines[-1])
-    return document
+        raise UsageError(f"the scenarios cannot be described: {last}", hint)
+    for line in reversed(lines):  # a scenario may print something, at its import and at the end
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict) and "gotchas" in document:
+                return document
+    raise UsageError(f"the scenarios cannot be described: {lines[-1][:200]}", hint)
 
 
 def _normal(name: str) -> str:

@@ -162,7 +162,7 @@ def describe(root: Path, only: Sequence[str] = (), servers: Sequence[Server] = (
             continue
         try:
             gotchas.append(to_dict(plan_of(slug, root, servers)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file that ends the process takes no other with it
             frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
             line = f" (scenarios/{slug}.py line {frames[-1].lineno})" if frames else ""
             broken.append({"gotcha": slug, "error": f"{type(error).__name__}: {error}{line}"})
