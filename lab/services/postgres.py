@@ -21,7 +21,7 @@ from lab.record import Statement
 from lab.redact import keep_secret, redacted
 from lab.services.disposable import may_be_emptied
 from lab.services.plans import Explainer
-from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead
+from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead, next_step
 
 OLDEST = 150000
 """PostgreSQL 15 was the first whose idle connections report what they counted."""
@@ -198,7 +198,7 @@ class Postgres:
                 connection.execute("VACUUM (ANALYZE, FREEZE)")
         except psycopg.Error as error:
             raise ServiceError(
-                f"{dataset.parent.name}/dataset.sql: {error}", "Mend the dataset and run again."
+                f"{dataset.parent.name}/dataset.sql: {error}", next_step(error, "Mend the dataset and run again.")
             ) from error
         return name
 
@@ -231,7 +231,9 @@ class Postgres:
             with self._connected(database, as_target=as_target) as connection:
                 connection.execute(text.encode())
         except psycopg.Error as error:
-            raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
+            raise ServerError(
+                f"SQL of the scenario: {error}", next_step(error, f"The statement was: {text[:200]}")
+            ) from error
 
     def scalar(self, database: str, text: str) -> Any:
         """The first column of the first row, None for none.  Raises ServerError with PostgreSQL's message."""
@@ -239,7 +241,9 @@ class Postgres:
             with self._connected(database, as_target=True) as connection:
                 row = connection.execute(text.encode()).fetchone()
         except psycopg.Error as error:
-            raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
+            raise ServerError(
+                f"SQL of the scenario: {error}", next_step(error, f"The statement was: {text[:200]}")
+            ) from error
         return None if row is None else row[0]
 
     # ---- counters

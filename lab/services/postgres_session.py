@@ -49,3 +49,10 @@ def drop_what_is_dead(admin: "psycopg.Connection[Any]") -> None:
             for name in [row["name"] for row in owned]:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
             admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(mark)))
+
+
+def next_step(error: psycopg.Error, otherwise: str) -> str:
+    """What to do about an error in SQL of a gotcha: nothing is wrong with the SQL where the server lacks room (class 53) or broke (58)."""
+    if (error.sqlstate or "").startswith(("53", "58")):
+        return "The server lacks room, or its disk broke: make room where its data lies (TMPDIR for the lab's own), and run again."
+    return otherwise
