@@ -5,9 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
+import pytest
+
 from analysis.alike import _OneGotcha
 from analysis.diff import environments_differ, why_not_timed
-from lab.model import OpenLoad
+from analysis.frames import memory_trial
+from analysis.metrics.overload import backlogs
+from lab.model import Condition, OpenLoad
 from lab.record import Environment
 from lab.rows import SERVER_COLUMNS, SERVER_ROW_BYTES
 from tests.fakes import gotcha_plan
@@ -57,3 +62,15 @@ def test_a_run_reduced_to_one_gotcha_keeps_that_one_s_trials(tmp_path: Path) -> 
 
 def test_a_row_of_the_wrapper_is_eight_bytes_a_column() -> None:
     assert len(SERVER_COLUMNS) * 8 == SERVER_ROW_BYTES
+
+
+@pytest.mark.parametrize(("final", "overloaded"), [(60, False), (130, True)])
+def test_a_backlog_is_an_overload_beyond_three_deviations_of_what_arrived(final: int, overloaded: bool) -> None:
+    trial = made(LOAD, 1000)
+    planned = trial.column("planned_ns")
+    late_s = np.maximum(np.arange(1000) - 500, 0) / 500 * final / 500  # nothing waits in the first half, then ever more
+    names = ("planned_ns", "dispatched_ns", "sent_ns", "status", "pid")
+    columns = {name: trial.column(name) for name in names}
+    columns["done_ns"] = planned + (late_s * 1e9).astype(np.int64) + 1
+    (found,) = backlogs(memory_trial(trial.record, columns), Condition("one", LOAD, 2.0))
+    assert found.final > 3 * 1000**0.5 / 10 * 2 and found.overloaded is overloaded
