@@ -65,6 +65,8 @@ def say(text: str) -> None:
 
 
 def _selected(catalog: Catalog, gotchas: list[str], topic: str, part: int, everything: bool) -> list[str]:
+    if gotchas and (topic or part or everything):
+        raise UsageError("a name, and --topic, --part or --all besides", "Give one or the other.")
     if gotchas:
         return list(dict.fromkeys(catalog.resolve(name) for name in gotchas))
     if topic or part or everything:
@@ -155,11 +157,12 @@ def tour(
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
     from analysis.finish import draw_pages, judge_again
+    from analysis.known import require_known
     from analysis.spoiled import spoiled
     from analysis.undecided import undecided
     from lab.session import measure
 
-    session = measure(request, spoiled, undecided)
+    session = measure(request, spoiled, undecided, require_known)
     finished = judge_again(session.folder, colored=not plain(sys.stdout))
     if not as_json:
         # At once: the pictures of a run of everything take half a minute.

@@ -46,7 +46,9 @@ def _gotcha(gotcha: GotchaVerdict, elsewhere: Container[str], colored: bool) -> 
     for claim in gotcha.claims:
         yield from _claim(claim, colored)
         why = _why(claim)
-        if why and why not in told:
+        if why in told:
+            why = "for the reason above"
+        if why:
             told.add(why)
             yield from _wrapped(why, 2 + WORD_WIDTH + KIND_WIDTH)
     for doubt in [one for one in gotcha.doubts if one.id not in elsewhere][:MOST_DOUBTS]:
