@@ -74,7 +74,7 @@ def _can_spread(load: Load, workers: int) -> bool:
 
 def without_workers(labels: Sequence[str]) -> dict[str, str]:
     """Each label without its own number of workers, which another server takes the place of; as it is where two would be the same."""
-    bare = {one: re.sub(r"\b\d+ workers?\b(?:, )?", "", one).strip(" ,") for one in labels}
+    bare = {one: re.sub(r"(?:\b(?:to|on|over|with) )?\b\d+ workers?\b(?:, )?", "", one).strip(" ,") for one in labels}
     count = Counter(bare.values())
     return {one: new if new and count[new] == 1 else one for one, new in bare.items()}
 
