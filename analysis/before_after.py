@@ -67,7 +67,9 @@ def seen_of(case: Case) -> Seen | None:
     unit = unit_of_expression(arms[0])
     label = case.plan.label_of(said.fixed)
     if any(ref.metric not in METRICS for arm in arms for ref in arm.refs):
-        return Seen(said.words, unit, said.situation, key, None, None, None, label, f"there is no metric {said.metric!r}")
+        return Seen(
+            said.words, unit, said.situation, key, None, None, None, label, f"there is no metric {said.metric!r}"
+        )
     readings = [read_pairs(case.facts.get(key, ()), arm, planned) for arm in arms]
     bad = spoiled_pairs(family_of(arms[0].numerator), case.gates.get(key, ()))
     reason = _spoiled(case, key, arms, len(planned))

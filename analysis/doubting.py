@@ -75,8 +75,8 @@ def _of_server(condition: Condition, facts: Sequence[TrialFacts]) -> Iterator[Do
         if failed:
             yield doubt("probe_failed", f"{trial.name}: {failed[0].request} {failed[0].when} the load: {failed[0].problem}.",
                         float(len(failed)), key)  # fmt: skip
-        if trial.pids and not condition.events and len(trial.pids) < condition.workers:
-            seen = f"{trial.name}: {len(trial.pids)} of {condition.workers} workers answered."
+        if trial.pids and not condition.events and not condition.control and len(trial.pids) < condition.workers:
+            seen = f"{condition.label}, {trial.name}: {len(trial.pids)} of {condition.workers} workers answered."
             yield doubt("idle_worker", seen, float(len(trial.pids)), key)
         least, most = trial.number("requests_per_pid_min"), trial.number("requests_per_pid_max")
         if least and most and most > UNEVEN * least and condition.workers > 1:

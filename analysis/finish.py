@@ -58,7 +58,9 @@ def _strict(value: Any) -> Any:
 def document(verdicts: RunVerdicts, plans: Sequence[GotchaPlan] = ()) -> dict[str, Any]:
     """The verdicts as ``run --json`` prints them; ``plans`` are those of the run, for what was held under faults."""
     judged = {one.gotcha: one for one in verdicts.gotchas}
-    holds = {plan.slug: holds_document(survival_table(plan, judged[plan.slug])) for plan in plans if plan.slug in judged}
+    holds = {
+        plan.slug: holds_document(survival_table(plan, judged[plan.slug])) for plan in plans if plan.slug in judged
+    }
     gotchas = [
         {
             "gotcha": one.gotcha, "verdict": one.verdict, "answer": one.answer, "regime": dict(one.regime),

@@ -25,7 +25,7 @@ from analysis.model import (
     PairValues,
     RunVerdicts,
 )
-from analysis.readings import Readings, estimate_of, fewest_left, is_logarithmic, read_pairs
+from analysis.readings import NOT_RUN, Readings, estimate_of, fewest_left, is_logarithmic, read_pairs
 from analysis.regime import regime_of
 from analysis.several import with_holm
 from analysis.verdicts import Conclusion, Question, gotcha_verdict, worst
@@ -142,7 +142,9 @@ def _without_interval(estimate: Estimate) -> Estimate:
 def _reason(case: Case, key: str, conclusion: Conclusion, note: str) -> str:
     reason = conclusion.reason
     if conclusion.verdict == "inconclusive":
-        if conclusion.more_pairs is None:
+        if NOT_RUN in note or NOT_RUN in reason:
+            reason += "; a run that is not interrupted settles it"
+        elif conclusion.more_pairs is None:
             reason += "; more pairs are unlikely to settle it"
         else:
             minutes = max(1, math.ceil(case.minutes(key, conclusion.more_pairs)))

@@ -57,5 +57,7 @@ def publish(run: RunFolder, results: Path, readme: Path) -> Path:
     for one in plan.gotchas:
         page = readme.parent / "targets" / one.slug / "README.md"
         if one.slug in judged and page.is_file():
-            update_readme(page, measured_markdown(one, judged[one.slug], plan.created_at[:10]), (MEASURED_BEGIN, MEASURED_END))
+            update_readme(
+                page, measured_markdown(one, judged[one.slug], plan.created_at[:10]), (MEASURED_BEGIN, MEASURED_END)
+            )
     return target

@@ -64,6 +64,10 @@ def fewest_left(planned: int) -> int:
     return max(min(2, planned), math.ceil(planned / 2))
 
 
+NOT_RUN = "was not run"
+"""What is said of an arm that the plan has and the run, interrupted, has not."""
+
+
 def is_logarithmic(expression: MetricExpression) -> bool:
     """Whether the noise of this number multiplies: ratios, and whatever a clock measured."""
     return expression.denominator is not None or METRICS[expression.numerator.metric].family in MULTIPLICATIVE
@@ -84,7 +88,7 @@ class _Arm:
 
 def _arm(trial: TrialFacts | None, ref: MetricRef) -> _Arm:
     if trial is None:
-        return _Arm(None, f"{ref.variant} was not run")
+        return _Arm(None, f"{ref.variant} {NOT_RUN}")
     if not trial.ok:
         reason = f"{ref.variant}: {trial.record.reason or trial.record.status}"
         return _Arm(None, reason, own_doing=trial.record.status == "failed")

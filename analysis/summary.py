@@ -31,7 +31,11 @@ class Standing:
     def text(self) -> str:
         """ "8 of 10 checks as predicted, 2 not tested"."""
         said = f"{self.good} of {self.total} checks as predicted"
-        return said + (f", {self.differ} differ" if self.differ else "") + (f", {self.untested} not tested" if self.untested else "")
+        return (
+            said
+            + (f", {self.differ} differ" if self.differ else "")
+            + (f", {self.untested} not tested" if self.untested else "")
+        )
 
 
 def standing_of(claims: Sequence[ClaimVerdict]) -> Standing:
@@ -103,7 +107,9 @@ def factor(seen: Seen | None) -> str:
     if value < 1:
         value, low, high = 1 / value, 1 / high if high else None, 1 / low if low else None
     text = f"{human(value, '')}x"
-    return text + (f" ({human(low, '')} to {human(high, '')})" if low is not None and high is not None and low < high else "")
+    return text + (
+        f" ({human(low, '')} to {human(high, '')})" if low is not None and high is not None and low < high else ""
+    )
 
 
 def badge(verdict: GotchaVerdict) -> str:

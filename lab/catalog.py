@@ -3,6 +3,7 @@
 The cache makes ``bench.py list`` answer without importing locust; it lives in the user's cache folder and may be deleted.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -28,7 +29,10 @@ def _fingerprint(root: Path) -> str:
     """A hash over everything that a description depends on."""
     digest = hashlib.sha256(sys.version.encode())
     files = [*(root / "scenarios").glob("*/*.py"), *(root / "lab" / "loadgen").glob("*.py")]
-    files += [root / "lab" / name for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py", "faults.py")]
+    files += [
+        root / "lab" / name
+        for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py", "faults.py")
+    ]
     for path in sorted(files):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     for path in sorted((root / "targets").glob("*/*/*")):
@@ -39,15 +43,24 @@ def _fingerprint(root: Path) -> str:
 
 def _run_child(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "lab.describe", "--root", str(root), *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DESCRIBE_TIMEOUT_S)
+    hint = "Run `python -m lab.describe` to see the whole error."
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DESCRIBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"the scenarios cannot be described within {DESCRIBE_TIMEOUT_S} s: one does not end when it is imported",
+            hint,
+        ) from None
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UsageError(
-            f"the scenarios cannot be described: {last}", "Run `python -m lab.describe` to see the whole error."
-        )
-    document: dict[str, Any] = json.loads(lines[-1])
-    return document
+        raise UsageError(f"the scenarios cannot be described: {last}", hint)
+    for line in reversed(lines):  # a scenario may print something, at its import and at the end
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict) and "gotchas" in document:
+                return document
+    raise UsageError(f"the scenarios cannot be described: {lines[-1][:200]}", hint)
 
 
 def _normal(name: str) -> str:
@@ -130,7 +143,9 @@ class Catalog:
 
     def _near(self, wanted: str) -> list[str]:
         """Names that may have been meant: those that hold it or speak of it first, then those that are spelt alike."""
-        found = [one["slug"].split("/")[1] for one in self.gotchas if wanted in one["slug"] or _normal_text(one, wanted)]
+        found = [
+            one["slug"].split("/")[1] for one in self.gotchas if wanted in one["slug"] or _normal_text(one, wanted)
+        ]
         short = [one["slug"].split("/")[1] for one in self.gotchas]
         return list(dict.fromkeys([*found, *difflib.get_close_matches(wanted, short, n=3, cutoff=0.6)]))[:3]
 

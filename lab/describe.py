@@ -10,8 +10,10 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,7 +22,20 @@ from typing import Any
 
 from lab.codec import to_dict
 from lab.faults import survival_of
-from lab.model import Chart, Claim, ClaimPlan, Condition, GotchaPlan, MetricExpression, Scenario, Server
+from lab.model import (
+    Burst,
+    Chart,
+    Claim,
+    ClaimPlan,
+    ClosedLoad,
+    Condition,
+    GotchaPlan,
+    Journey,
+    Load,
+    MetricExpression,
+    Scenario,
+    Server,
+)
 
 FORMAT_VERSION = 1
 
@@ -45,14 +60,43 @@ def load_scenario(path: Path) -> Scenario:
     return scenario
 
 
-def under_servers(condition: Condition, servers: Sequence[Server]) -> Iterable[Condition]:
+def _can_spread(load: Load, workers: int) -> bool:
+    """Whether every worker can have a connection of this load, and keep it."""
+    match load:
+        case ClosedLoad():
+            return load.users >= workers and not load.reconnect
+        case Burst():
+            return load.requests >= workers
+        case Journey():
+            return load.users >= workers
+        case _:
+            return load.connections >= workers
+
+
+def without_workers(labels: Sequence[str]) -> dict[str, str]:
+    """Each label without its own number of workers, which another server takes the place of; as it is where two would be the same."""
+    bare = {one: re.sub(r"(?:\b(?:to|on|over|with) )?\b\d+ workers?\b(?:, )?", "", one).strip(" ,") for one in labels}
+    count = Counter(bare.values())
+    return {one: new if new and count[new] == 1 else one for one, new in bare.items()}
+
+
+def under_servers(condition: Condition, servers: Sequence[Server], name: str = "") -> Iterable[Condition]:
     """The condition under each of the given servers, on one trace, told apart by label and by the parameters ``workers`` and ``server``."""
     for server in servers:
         params = {**condition.params, "workers": server.workers, "server": server.kind, "loop": server.loop}
-        name = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
-        label = f"{condition.label} on {name}"
+        where = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
+        label = f"{name or condition.label} on {where}"
+        load = condition.load
+        if server.workers > 1 and _can_spread(load, server.workers) and not condition.control:
+            load = replace(load, spread=True)  # what is claimed of W workers needs all of them
         yield replace(
-            condition, server=server, loops={}, params=params, label=label, trace=condition.trace or condition.key
+            condition,
+            load=load,
+            server=server,
+            loops={},
+            params=params,
+            label=label,
+            trace=condition.trace or condition.key,
         )
 
 
@@ -122,10 +166,17 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     target = root / "targets" / slug
     path = root / "scenarios" / f"{slug}.py"
     scenario = load_scenario(path)
+    for variant in sorted(
+        target.glob("*.py")
+    ):  # a target that cannot be compiled is refused here, not after a minute of load
+        compile(variant.read_bytes(), str(variant), "exec")
     pairs = [(one, one) for one in scenario.conditions]
     faults, holds = survival_of(scenario) if not servers else ((), ())
     if servers:
-        pairs = [(old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers)]
+        bare = without_workers([old.label for old, _ in pairs])
+        pairs = [
+            (old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers, bare[old.label])
+        ]
     conditions = tuple(new for _, new in pairs)  # what claims of the scenario speak of; faults have claims of their own
     origins = {new.key: old.label for old, new in pairs}
     keys = [condition.key for condition in (*conditions, *faults)]
@@ -167,7 +218,7 @@ def describe(root: Path, only: Sequence[str] = (), servers: Sequence[Server] = (
             continue
         try:
             gotchas.append(to_dict(plan_of(slug, root, servers)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file that ends the process takes no other with it
             frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
             line = f" (scenarios/{slug}.py line {frames[-1].lineno})" if frames else ""
             broken.append({"gotcha": slug, "error": f"{type(error).__name__}: {error}{line}"})

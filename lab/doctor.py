@@ -14,6 +14,8 @@ from lab.services.supervisor import Services
 from lab.store import RESULTS, newest_selftest
 
 NOISE_WINDOW_S = 1.0
+QUIET_CORES = 0.5
+"""More than this in use by others and times mean little."""
 OPEN_FILES_WANTED = 4096
 OPTIONAL = {
     "wrk": "cross-check of the generator", "uv": "library versions as a condition", "chromium": "browser tests of the report",
@@ -50,7 +52,7 @@ def examine(services: str) -> dict[str, Any]:
         advice.append(
             f"only {open_files} open files allowed: `ulimit -n {OPEN_FILES_WANTED}` before runs with many users"
         )
-    if noise["busy_cores"] > 0.5:
+    if noise["busy_cores"] > QUIET_CORES:
         advice.append(
             f"{noise['busy_cores']:.1f} cores are busy with something else: measure when the machine is quiet"
         )
@@ -78,5 +80,8 @@ def lines(found: dict[str, Any]) -> Sequence[str]:
     text.append(selftest["can_see"] if selftest else "`bench.py selftest` would say what effect this machine can see")
     text += [f"advice: {one}" for one in found["advice"]]
     text += [f"PROBLEM: {one}" for one in found["problems"]]
-    text.append("ready" if found["ok"] else "not ready")
+    if not found["ok"]:
+        return [*text, "not ready"]
+    quiet = found["noise"]["busy_cores"] <= QUIET_CORES
+    text.append("ready" if quiet else "ready for counts; not for times and rates until the machine is quiet")
     return text

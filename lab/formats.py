@@ -79,9 +79,15 @@ def updated(kind: str, document: Any, where: str) -> Any:
             f"{where} has format {written}, and this version of the lab reads formats up to {newest}",
             "It was written by a newer version: read it with that one.",
         )
-    for step in steps[written - 1 :]:
-        step(document)
-    if kind == "TrialRecord" and written < newest:
-        document["extra"] = {**document.get("extra", {}), WRITTEN_AS: written}
+    try:
+        for step in steps[written - 1 :]:
+            step(document)
+        if kind == "TrialRecord" and written < newest:
+            document["extra"] = {**document.get("extra", {}), WRITTEN_AS: written}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # a value is not what that format has there
+        raise StoreError(
+            f"{where}: not a {kind} of format {written}: {error}",
+            "The file is damaged; delete its folder and run again.",
+        ) from error
     document["format_version"] = newest
     return document

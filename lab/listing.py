@@ -49,7 +49,14 @@ def searched(found: Sequence[Mapping[str, Any]], words: Sequence[str]) -> list[M
     wanted = [word.lower() for text in words for word in text.split()]
 
     def everything(row: Mapping[str, Any]) -> str:
-        parts = [row["gotcha"], row["title"], row["claim"], *row["symptoms"], *row["labels"].values(), *row["catalogue_ids"]]
+        parts = [
+            row["gotcha"],
+            row["title"],
+            row["claim"],
+            *row["symptoms"],
+            *row["labels"].values(),
+            *row["catalogue_ids"],
+        ]
         parts += [claim["statement"] for claim in row["claims"]]
         text = " ".join(parts).lower()
         return f"{text} {text.replace('_', ' ').replace('-', ' ')}"
@@ -87,6 +94,8 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         title = row["title"] if len(row["title"]) <= TITLE_WIDTH else row["title"][: TITLE_WIDTH - 1] + "…"
         lines.append(f"  {name:<34} {row['quick_s']:>4} s  part {parts}")
         lines.append(f"      {title}")
-    lines.append(f"\n{len(found)} {'gotcha' if len(found) == 1 else 'gotchas'}. `bench.py run NAME` runs one; the seconds are a quick run's.")
+    lines.append(
+        f"\n{len(found)} {'gotcha' if len(found) == 1 else 'gotchas'}. `bench.py run NAME` runs one; the seconds are a quick run's."
+    )
     lines.append(f"Where claims stay undecided it adds pairs, up to {SecondLook.time_share:.0%} of its time again.")
     return "\n".join(lines).lstrip("\n")

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -84,8 +85,7 @@ class Child:
                 text = log.read().decode("utf-8", "replace")
         except OSError:
             return "no log"
-        found = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
-        return " | ".join(found) or "its log is empty"
+        return reason_in(text, lines) or "its log is empty"
 
     def stop(self, timeout_s: float) -> None:
         """Signal the group, wait, KILL what is left of it.  Raises ServerError where even that does not end the leader."""
@@ -167,7 +167,10 @@ class Guard:
 
     def _forget(self, pid: int) -> None:
         self._children = [child for child in self._children if child.pid != pid]
-        self._tell(f"forget {pid}")
+        with contextlib.suppress(
+            ServerError
+        ):  # a guard that is gone remembers nothing; what follows a stop must still be done
+            self._tell(f"forget {pid}")
 
     def child_pids(self) -> list[int]:
         """Leaders of the groups that run now."""
@@ -176,14 +179,19 @@ class Guard:
     def temporary_folder(self, prefix: str) -> Path:
         """A new folder that is gone when the lab is.  Nobody else can know its name before or write into it after."""
         folder = Path(tempfile.mkdtemp(prefix=f"gotcha-lab-{prefix}"))
-        self._tell(f"folder {folder}")
+        try:
+            self._tell(f"folder {folder}")
+        except ServerError:
+            remove_folder(folder)  # nobody would remove it later
+            raise
         return folder
 
     def remove(self, folder: Path) -> None:
         """Remove a temporary folder before the lab ends."""
         remove_folder(folder)
         if not folder.exists():
-            self._tell(f"removed {folder}")
+            with contextlib.suppress(ServerError):  # a guard that is gone removes nothing later either
+                self._tell(f"removed {folder}")
 
     @contextlib.contextmanager
     def folder(self, prefix: str) -> Iterator[Path]:
@@ -230,6 +238,22 @@ class Guard:
         return child
 
 
+_ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b.*")
+_FRAME_LINE = re.compile(r'^File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+def reason_in(log: str, lines: int) -> str:
+    """What a log says last, on one line: of a Python traceback the error and the last file of somebody's own, else the last ``lines``."""
+    found = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [index for index, line in enumerate(found) if _ERROR_LINE.match(line)]
+    if errors:
+        frames = [match for line in found[: errors[-1]] if (match := _FRAME_LINE.match(line))]
+        own = [one for one in frames if "site-packages" not in one["file"] and not one["file"].startswith("<")]
+        where = f" ({Path(own[-1]['file']).name}:{own[-1]['line']})" if own else ""
+        return f"{found[errors[-1]]}{where}"
+    return " | ".join(found[-lines:])
+
+
 def wait_until(predicate: Callable[[], bool], timeout_s: float, child: Child, what: str) -> None:
     """Wait for ``predicate``.  Raises ServerError with the log's end where the child dies first or the time is up."""
     deadline = time.monotonic() + timeout_s
@@ -237,7 +261,7 @@ def wait_until(predicate: Callable[[], bool], timeout_s: float, child: Child, wh
         code = child.poll()
         if code is not None:
             raise ServerError(f"{child.name} ended with code {code} while waiting for {what}: {child.log_tail()}",
-                              f"Its log is {child.log_path.name}.")  # fmt: skip
+                              f"Its log, {child.log_path.name}, has the rest.")  # fmt: skip
         if time.monotonic() > deadline:
             raise ServerError(f"{child.name}: waited {timeout_s:.0f} s for {what}: {child.log_tail()}",
                               f"Its log is {child.log_path.name}.")  # fmt: skip

@@ -5,11 +5,12 @@ where an address holds it.
 """
 
 import json
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MASK = "***"
 _made: set[str] = set()
 _addresses: set[str] = set()
+_queries: set[str] = set()
 
 
 def keep_secret(password: str) -> str:
@@ -20,9 +21,16 @@ def keep_secret(password: str) -> str:
 
 def keep_secret_in(url: str) -> None:
     """Mask the password of an address that the user gave, as it stands there and as programs may print it."""
-    password = urlsplit(url).password
-    if password:
-        _addresses.update((password, unquote(password), quote(unquote(password), safe="")))
+    parts = urlsplit(url)
+    if parts.password:
+        _addresses.update(_forms(parts.password))
+    for name, value in parse_qsl(parts.query):  # both libpq and redis-py take it from there too
+        if name == "password":
+            _queries.update(_forms(quote(value)))
+
+
+def _forms(password: str) -> tuple[str, str, str]:
+    return password, unquote(password), quote(unquote(password), safe="")
 
 
 def redacted(text: str) -> str:
@@ -32,6 +40,8 @@ def redacted(text: str) -> str:
     for password in _addresses:
         for form in (password, json.dumps(password)[1:-1]):
             text = text.replace(f":{form}@", f":{MASK}@")
+    for password in _queries:
+        text = text.replace(f"password={password}", f"password={MASK}")
     return text
 
 

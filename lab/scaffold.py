@@ -111,6 +111,10 @@ SCENARIO = Scenario(
             predict=lambda c: 1 / WORK_S, formula="1 / S", source="single server queue",
         ),
         Claim(
+            "blocked", "mechanism", "the event loop is held for a whole call", "naive.loop_lag_max_s", relation="at_least",
+            predict=lambda c: 0.9 * WORK_S, tolerance=0.0, formula="0.9 S", source="nothing runs while the loop is held",
+        ),
+        Claim(
             "correct_throughput", "fix", "correct throughput is N/S", "correct.throughput_rps",
             predict=lambda c: c.number("users") / WORK_S, formula="N / S", source="Little's law", tolerance=0.15,
         ),

@@ -11,13 +11,13 @@ from lab.catalog import Catalog
 from lab.environment import capture
 from lab.errors import UsageError
 from lab.grid import as_grid
-from lab.model import HttpKind, LoopKind, RunPlan, SecondLook, Server, ServerKind
+from lab.model import GotchaPlan, HttpKind, LoopKind, RunPlan, SecondLook, Server, ServerKind
 from lab.plan import make_plan
 from lab.record import Added, Environment
 from lab.runner import Executor, Spoiled, run_trials
 from lab.second_look import Undecided, additions
 from lab.selftest.ceiling import quick_ceiling
-from lab.services.supervisor import Services
+from lab.services.supervisor import MODES, Services
 from lab.store import RunFolder, new_run, newest_selftest
 from lab.terminal import Screen, duration, note
 from lab.trial import RealExecutor
@@ -104,19 +104,24 @@ def look_again(
 
 
 def measure(
-    request: Request, spoiled: Spoiled, undecided: Callable[[RunFolder], Sequence[Undecided]] = lambda folder: ()
-) -> Session:
+    request: Request, spoiled: Spoiled, undecided: Callable[[RunFolder], Sequence[Undecided]] = lambda folder: (),
+    require: Callable[[Sequence[GotchaPlan]], None] = lambda plans: None,
+) -> Session:  # fmt: skip
     """Register the plan, start the services, do the trials.  Ctrl-C ends it with what was measured so far.
 
     ``spoiled`` says why a pair must be done again, or nothing; ``undecided`` which conditions a quick run did not decide: it adds pairs
-    to these, unless the user said how many there shall be.  Raises UsageError, ServiceError, StoreError.
+    to these, unless the user said how many there shall be.  ``require`` raises where a plan asks for what cannot be measured.  Raises
+    UsageError, ServiceError, StoreError; nothing is written before the plan and the options are known to be sound.
     """
+    if request.services not in MODES:
+        raise UsageError(f"--services {request.services!r}", f"It is one of {', '.join(MODES)}.")
     gotchas = request.catalog.plans(request.slugs, request.servers)
     if request.grid:
         gotchas = tuple(
             as_grid(base, spread, request.packages)
             for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
         )
+    require(gotchas)
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
     folder = new_run(request.results, label)
     created = datetime.now(UTC).isoformat(timespec="seconds")

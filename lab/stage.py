@@ -83,7 +83,9 @@ class Stage:
 
     def log_lines(self) -> int:
         """Lines that the target, and its Celery workers, have written so far."""
-        return sum(path.read_bytes().count(b"\n") for path in self.folder.glob("*.log") if path.name.startswith(TARGET_LOGS))
+        return sum(
+            path.read_bytes().count(b"\n") for path in self.folder.glob("*.log") if path.name.startswith(TARGET_LOGS)
+        )
 
     def signs(self) -> dict[str, int]:
         """``log_lines``: how many lines were logged since the first event; empty where there was none."""

@@ -215,7 +215,7 @@ def all_runs(results: Path) -> list[RunFolder]:
 
 
 def find_run(results: Path, name: str = "") -> RunFolder:
-    """The run of that id, unique prefix or path; the newest where no name is given.  Raises UsageError."""
+    """The run of that id, unique prefix or path; where no name is given the newest that measured anything.  Raises UsageError."""
     if name and (Path(name) / "plan.json").is_file():
         return RunFolder(Path(name).resolve())
     runs = all_runs(results)
@@ -227,7 +227,8 @@ def find_run(results: Path, name: str = "") -> RunFolder:
         )
     if name and len(matches) > 1:
         raise UsageError(f"{name!r} may mean {', '.join(run.name for run in matches)}", "Give more of the name.")
-    return matches[-1]
+    measured = [run for run in matches if (run.path / "trials").is_dir()]  # not so where the start was refused
+    return (measured or matches)[-1]
 
 
 def remove_leftovers(folder: Path) -> None:

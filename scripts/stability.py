@@ -203,13 +203,19 @@ def write(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def stored(path: Path) -> Outcome | None:
+    """The outcome in a file; None where there is none, or a damaged one (a full disk, a power cut): it is done again."""
+    try:
+        kept = json.loads(path.read_text())
+        return Outcome(kept["name"], kept["exit_code"], kept["document"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def read(folder: Path) -> list[Outcome]:
     """The outcomes in a folder, tours first, in order."""
-    found = []
-    for path in sorted(folder.glob("*.outcome.json"), key=lambda one: (one.name.split("-")[0] != "tour", one.name)):
-        stored = json.loads(path.read_text())
-        found.append(Outcome(stored["name"], stored["exit_code"], stored["document"]))
-    return found
+    paths = sorted(folder.glob("*.outcome.json"), key=lambda one: (one.name.split("-")[0] != "tour", one.name))
+    return [outcome for outcome in map(stored, paths) if outcome is not None]
 
 
 def planned(tours: int, runs: int) -> list[str]:
@@ -246,6 +252,8 @@ def perform(name: str, command: Sequence[str], folder: Path) -> bool:
         document = json.loads(printed)
     except ValueError:
         document = None
+    if not isinstance(document, dict):
+        document = None
     outcome = {"name": name, "exit_code": process.returncode, "document": document}
     write(folder / f"{name}.outcome.json", json.dumps(outcome, indent=1))
     return True
@@ -254,7 +262,7 @@ def perform(name: str, command: Sequence[str], folder: Path) -> bool:
 def run_all(folder: Path, names: Sequence[str], gotchas: Sequence[str], results: Path) -> bool:
     """Do what is not there yet; False where it was interrupted."""
     for number, name in enumerate(names, 1):
-        if (folder / f"{name}.outcome.json").is_file():
+        if stored(folder / f"{name}.outcome.json"):
             continue
         print(f"{number}/{len(names)} {name}", file=sys.stderr, flush=True)
         if not perform(name, command_of(name, gotchas, results), folder):
@@ -321,5 +329,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the child stops its services, and what is done is kept
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) == signal.SIG_DFL:  # under nohup it goes on
+            signal.signal(number, signal.default_int_handler)
     sys.exit(main())

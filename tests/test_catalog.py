@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import _selected
+from lab import catalog as catalog_module
 from lab.catalog import Catalog
 from lab.errors import UsageError
 from lab.model import Server
@@ -91,3 +93,34 @@ def test_other_servers_give_other_conditions_and_predictions(tree: Path) -> None
     )
     assert [c.key for c in plan.conditions] == ["users=10-on-uvicorn-x1", "users=10-on-gunicorn-x2"]
     assert plan.conditions[1].params["workers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("last_line", "said"),
+    [("import sys; sys.exit('bye')", "SystemExit: bye"), ("print('{}')", ""), ("import atexit; atexit.register(print, 'late')", "")],
+)  # fmt: skip
+def test_a_scenario_that_prints_or_ends_its_process_takes_no_other_with_it(
+    tree: Path, last_line: str, said: str
+) -> None:
+    scaffold("caching/other", tree)
+    with (tree / "scenarios" / "caching" / "my_gotcha.py").open("a") as file:
+        file.write(f"\n{last_line}\n")
+    catalog = Catalog(tree, cache=tree / "cache")
+    assert "caching/other" in [one["slug"] for one in catalog.gotchas]
+    assert said in catalog.broken.get("caching/my_gotcha", "") and bool(catalog.broken) is bool(said)
+
+
+def test_a_scenario_that_never_ends_is_the_scenarios_fault(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "DESCRIBE_TIMEOUT_S", 0.01)  # Python alone takes longer to start
+    with pytest.raises(UsageError, match="does not end when it is imported"):
+        _ = Catalog(tree, cache=tree / "cache").gotchas
+
+
+def test_a_broken_gotcha_is_never_left_out_of_all_in_silence(tree: Path) -> None:
+    scaffold("caching/other", tree)
+    (tree / "scenarios" / "caching" / "my_gotcha.py").write_text("def (")
+    catalog = Catalog(tree, cache=tree / "cache")
+    for topic in ("", "caching"):
+        with pytest.raises(UsageError, match="caching/my_gotcha: SyntaxError"):
+            _selected(catalog, [], topic, 0, not topic)
+    assert _selected(catalog, ["other"], "", 0, False) == ["caching/other"]

@@ -119,6 +119,32 @@ def test_an_error_of_the_lab_itself_is_one_line_without_passwords_and_a_next_ste
     assert "Traceback" in whole.stderr and "hunter2" not in whole.stderr
 
 
+TOLD_TO_END = """
+import os, signal, sys, bench
+def told(**options):
+    try:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        signal.sigtimedwait([], 0)
+    finally:
+        print("left in order")
+bench.app = told
+bench.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_a_service_manager_sends_is_ctrl_c(name: str) -> None:
+    command = [sys.executable, "-c", TOLD_TO_END, name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "left in order\n"), done.stderr
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    command = ["nohup", sys.executable, "-c", TOLD_TO_END, "SIGHUP"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, "left in order\n"), done.stderr
+
+
 def test_pages_that_cannot_be_drawn_do_not_take_the_verdicts_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

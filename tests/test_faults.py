@@ -43,8 +43,16 @@ def scenario(*services: Any, survival: Survival | None = SURVIVAL) -> Scenario:
 def test_services_and_server_decide_which_faults_there_are() -> None:
     names = {one.name for one in faults_of(scenario("postgres"))}
     assert names == {"PostgreSQL refuses", "PostgreSQL stalls", "PostgreSQL cuts", "worker killed", "client leaves"}
-    more = {one.name for one in faults_of(scenario("redis", "celery", survival=replace(SURVIVAL, also=("pool", "poison"))))}
-    assert {"Redis swallows connects", "Celery worker killed", "Celery child killed", "pool process killed", "poison job"} <= more
+    more = {
+        one.name for one in faults_of(scenario("redis", "celery", survival=replace(SURVIVAL, also=("pool", "poison"))))
+    }
+    assert {
+        "Redis swallows connects",
+        "Celery worker killed",
+        "Celery child killed",
+        "pool process killed",
+        "poison job",
+    } <= more
     assert not any(name.startswith("PostgreSQL") for name in more)
     less = {one.name for one in faults_of(scenario("postgres", survival=replace(SURVIVAL, without=("worker killed",))))}
     assert less == names - {"worker killed"}
@@ -93,9 +101,13 @@ def test_quick_runs_have_no_faults_full_runs_have_each_once() -> None:
 # ---------------------------------------------------------------- the four numbers
 
 
-def trial_of(rows: Sequence[tuple[float, float, int]], *, lines: int | None = 3, variant: str = "correct", lost: float = 0.0) -> Any:
+def trial_of(
+    rows: Sequence[tuple[float, float, int]], *, lines: int | None = 3, variant: str = "correct", lost: float = 0.0
+) -> Any:
     """A trial under a fault from 2 s to 4 s; rows are (sent, done, outcome), in seconds of the load."""
-    at = np.array([[START_NS + round(s * SECOND), START_NS + round(d * SECOND) if d else 0] for s, d, _ in rows], dtype=np.int64)
+    at = np.array(
+        [[START_NS + round(s * SECOND), START_NS + round(d * SECOND) if d else 0] for s, d, _ in rows], dtype=np.int64
+    )
     outcome = np.array([one for _, _, one in rows], dtype=np.int64)
     record = TrialRecord(
         "event_loop/example", "f", 0, variant, 1, "ok", load_started_ns=START_NS, load_ended_ns=START_NS + 8 * SECOND,
@@ -165,9 +177,14 @@ class Memory:
 def judged(*trials: Any, survival: Survival = SURVIVAL) -> tuple[GotchaPlan, Any]:
     conditions = (FAULT,)
     _, claims = survival_of(scenario("postgres", survival=survival))
-    held = [replace(one, predict=lambda c, bound=one.predict: bound(replace(c, fault="PostgreSQL refuses"))) for one in claims]
+    held = [
+        replace(one, predict=lambda c, bound=one.predict: bound(replace(c, fault="PostgreSQL refuses")))
+        for one in claims
+    ]
     base = gotcha_plan(conditions=conditions)
-    plan = replace(base, claims=tuple(claim_plan(one, *conditions) for one in held), survival=survival, labels={"correct": "a fix"})
+    plan = replace(
+        base, claims=tuple(claim_plan(one, *conditions) for one in held), survival=survival, labels={"correct": "a fix"}
+    )
     verdicts = judge_run(Memory(plan, trials))  # type: ignore[arg-type]
     return plan, verdicts.gotchas[0]
 
@@ -180,7 +197,13 @@ def test_the_table_has_a_row_for_each_variant_and_the_naive_app_claims_nothing()
     plan, verdict = judged(trial_of(HUNG, variant="naive"), trial_of(GOOD))
     naive, correct = survival_table(plan, verdict)
     assert (naive.variant, naive.answered_s, naive.word) == ("naive", math.inf, "")
-    assert (correct.label, correct.answered_s, correct.ledger, correct.recovered_s, correct.signs) == ("a fix", pytest.approx(0.1), {"lost": 0.0}, 0.0, 4.0)
+    assert (correct.label, correct.answered_s, correct.ledger, correct.recovered_s, correct.signs) == (
+        "a fix",
+        pytest.approx(0.1),
+        {"lost": 0.0},
+        0.0,
+        4.0,
+    )
     assert correct.holds and verdict.verdict == "reproduced"
     assert survived_text([naive, correct]) == "1 of 1 faults held"
     one = holds_document([correct])[0]
@@ -245,7 +268,10 @@ def _try(port: int) -> bytes:
 
 @pytest.mark.services
 def test_an_answer_of_500_comes_whatever_is_asked(guard: Guard, tmp_path: Path) -> None:
-    with start_upstream(guard, 0.0, tmp_path) as upstream, start_proxy(guard, tmp_path, seed=1, mode="answer_500") as proxy:
+    with (
+        start_upstream(guard, 0.0, tmp_path) as upstream,
+        start_proxy(guard, tmp_path, seed=1, mode="answer_500") as proxy,
+    ):
         proxy.point_at("127.0.0.1", upstream.port)
         assert asked(proxy.port).startswith(b"HTTP/1.1 500")
         proxy.set_mode("pass")

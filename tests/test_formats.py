@@ -114,3 +114,14 @@ def test_a_file_that_is_no_json_is_named() -> None:
 def test_the_published_run_can_be_read() -> None:
     run = RunFolder(GOLDEN.parent.parent / "results" / "published")
     assert run.plan.gotchas and run.environment.cores
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("field", ["processes", "generator", "extra"])
+@pytest.mark.parametrize("value", [5, "x", [1], {"server": None}])
+def test_a_damaged_file_of_an_older_format_is_named(number: int, field: str, value: Any) -> None:
+    document = {**json.loads((GOLDEN / f"trial-{number}.json").read_text()), field: value}
+    if field == "extra" and isinstance(value, dict):
+        return  # anything may stand there
+    with pytest.raises(StoreError, match=r"^some/trial\.json"):
+        from_json(TrialRecord, json.dumps(document), "some/trial.json")

@@ -136,7 +136,13 @@ def test_the_readme_shows_the_mistake_and_the_fix_as_code_and_has_a_place_for_wh
     text = (ROOT / "targets" / slug / "README.md").read_text()
     assert [text.count(marker) for marker in MARKERS] == [1, 1]
     assert text.index(MARKERS[0]) < text.index("## Am I affected?")
-    sections = dict(zip(HEADINGS, re.split("|".join(f"^## {re.escape(one)}$" for one in HEADINGS), text, flags=re.M)[1:], strict=True))
+    sections = dict(
+        zip(
+            HEADINGS,
+            re.split("|".join(f"^## {re.escape(one)}$" for one in HEADINGS), text, flags=re.M)[1:],
+            strict=True,
+        )
+    )
     for heading in ("The mistake", "The fix"):
         assert "```python" in sections[heading], f"no code under {heading!r}"
     assert f"bench.py run {slug.split('/')[1]}" in sections["Try it"]

@@ -42,7 +42,7 @@ from lab.probes import read_pointer, run_probe, send
 from lab.record import TrialRecord
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.runner import Live, run_trials
-from lab.services import postgres_binaries
+from lab.services import postgres_binaries, postgres_session
 from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import wheel_binaries
 from lab.services.supervisor import Services
@@ -193,6 +193,12 @@ def test_a_password_of_ours_is_masked_everywhere_and_a_users_in_addresses_alone(
     assert redacted("role postgres of postgres") == "role postgres of postgres"
 
 
+def test_a_password_in_the_query_of_an_address_is_masked() -> None:
+    keep_secret_in("redis://127.0.0.1:6379/9?password=qu%C3%A9ry-pw&health_check_interval=5")
+    assert redacted("at redis://127.0.0.1/9?password=qu%C3%A9ry-pw&x=1") == "at redis://127.0.0.1/9?password=***&x=1"
+    assert redacted("password=quéry-pw host=x") == "password=*** host=x"
+
+
 def test_a_record_is_written_without_passwords(tmp_path: Path) -> None:
     keep_secret("7R-random-5g")
     reason = "ConnectionError: postgresql://x:7R-random-5g@127.0.0.1/db"
@@ -280,6 +286,54 @@ def test_a_postgresql_on_which_a_lab_works_is_refused_unless_that_is_wanted(
             assert second.postgres._mark != first.postgres._mark
         assert first.postgres.problem() == ""
         first.postgres.drop(first.postgres.fresh_copy(None))
+
+
+@pytest.mark.services
+def test_what_a_killed_lab_left_is_dropped_by_the_next_and_nothing_of_a_like_name(
+    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert theirs.postgres is not None
+    url = theirs.postgres._url
+    before = state_of(url)
+    monkeypatch.setenv("LAB_POSTGRES_URL", url)
+    killed = Postgres(url, "LAB_POSTGRES_URL")
+    killed.prepare()
+    killed.fresh_copy(None)
+    killed._admin.close()  # as kill -9 does
+    with Services({"postgres"}, log_folder=tmp_path) as up:
+        assert up.postgres is not None and up.postgres._mark != killed._mark
+    assert state_of(url) == before
+    with psycopg.connect(url, autocommit=True) as admin:
+        for role, database in (
+            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
+            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
+        ):
+            admin.execute(f"CREATE ROLE {role}".encode())
+            admin.execute(f"CREATE DATABASE {database} OWNER {role}".encode())
+        with pytest.raises(ServiceError, match=r"gotcha_lab_0badcafe.*gotcha_lab_notes"):
+            Services({"postgres"}, log_folder=tmp_path).__enter__()
+        for role, database in (
+            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
+            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
+        ):
+            admin.execute(f"DROP DATABASE {database}".encode())  # it is still there
+            admin.execute(f"DROP ROLE {role}".encode())
+    assert state_of(url) == before
+
+
+@pytest.mark.services
+def test_a_postgresql_that_no_longer_answers_is_given_up(theirs: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert theirs.postgres is not None
+    monkeypatch.setattr(postgres_session, "ANSWER_S", 0.2)
+    with postgres_session.Patient.connect(theirs.postgres._url, autocommit=True) as connection:
+        backend = connection.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with pytest.raises(psycopg.OperationalError, match="no answer within"):
+                connection.execute("SELECT 1")
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert connection.closed
 
 
 @pytest.mark.services

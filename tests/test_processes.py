@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -167,6 +168,21 @@ def test_a_temporary_folder_of_a_block_is_gone_after_it_and_no_longer_the_guards
     assert folder.exists()
     folder.rmdir()
     guard.__enter__()
+
+
+def test_a_guard_that_was_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    guard = Guard().__enter__()
+    folder = guard.temporary_folder("kept-")
+    child = spawn(guard, ["sleep", "60"], tmp_path)
+    guard._guard.kill()
+    guard._guard.wait()
+    child.stop(1.0)  # does not raise: what its owner does after that is still done
+    guard.remove(folder)
+    assert not alive(child.pid) and not folder.exists()
+    with pytest.raises(ServerError, match="guard process is gone"):
+        guard.temporary_folder("late-")
+    assert not list(Path(tempfile.gettempdir()).glob("gotcha-lab-late-*"))
+    guard.__exit__(None, None, None)
 
 
 def test_a_child_that_ignores_term_is_killed_and_that_is_known(guard: Guard, tmp_path: Path) -> None:

@@ -206,7 +206,14 @@ def test_a_page_has_theory_beside_measurement(blocked: Page) -> None:
 
 def test_a_page_has_the_readme_the_code_and_the_command(blocked: Page) -> None:
     text = blocked.text
-    for heading in ("Am I affected?", "The mistake", "Why it hurts", "The fix", "When the naive version is fine", "Sources"):
+    for heading in (
+        "Am I affected?",
+        "The mistake",
+        "Why it hurts",
+        "The fix",
+        "When the naive version is fine",
+        "Sources",
+    ):
         assert heading in text
     assert "uv run bench.py run event_loop/blocked_loop --seed 20261123" in text
     rows = [a.get("class") for a in blocked.all("tr") if a.get("class")]

@@ -106,6 +106,18 @@ def test_a_broken_dataset_is_named_with_postgresqls_message(services: Services, 
         services.postgres.build_template(path)
 
 
+def test_a_full_disk_is_not_the_datasets_fault(services: Services, tmp_path: Path) -> None:
+    assert services.postgres is not None
+    dataset = tmp_path / "dataset.sql"
+    dataset.write_text("DO $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$")
+    with pytest.raises(ServiceError, match="No space left") as caught:
+        services.postgres.build_template(dataset)
+    assert "make room" in caught.value.hint and "Mend" not in caught.value.hint
+    with pytest.raises(ServerError) as seen:
+        services.postgres.execute("postgres", dataset.read_text())
+    assert "make room" in seen.value.hint
+
+
 def test_redis_counts_commands_without_the_labs_own(services: Services) -> None:
     redis = services.redis
     assert redis is not None

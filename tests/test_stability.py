@@ -124,6 +124,28 @@ def test_a_stored_folder_is_judged_again_without_running_anything(
     assert report(tmp_path) == 1 and not json.loads((tmp_path / "stability.json").read_text())["stable"]
 
 
+@pytest.mark.parametrize("text", ["", '{"name": "tour-002", "exit_code": 0, "docu', "[]", '{"name": "tour-002"}'])
+def test_a_damaged_outcome_counts_as_not_done_and_is_done_again(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, GOOD)
+    (tmp_path / "tour-002.outcome.json").write_text(text)
+    assert report(tmp_path) == 1 and "1 not done yet: tour-002" in capsys.readouterr().out
+    done: list[str] = []
+
+    def keep(name: str, command: list[str], folder: Path) -> bool:
+        done.append(name)
+        return True
+
+    monkeypatch.setattr(stability, "perform", keep)
+    assert run_all(tmp_path, planned(3, 0), [], tmp_path) and done == ["tour-002"]
+
+
+def test_what_is_no_document_of_a_run_is_none(tmp_path: Path) -> None:
+    assert perform("tour-001", [sys.executable, "-c", "print('[]')"], tmp_path)
+    assert read(tmp_path) == [Outcome("tour-001", 0, None)]
+
+
 def test_tours_come_first_and_in_order(tmp_path: Path) -> None:
     assert planned(2, 1) == ["tour-001", "tour-002", "run-001"]
     kept(tmp_path, [Outcome("run-001", 0, None), *reversed(GOOD)])

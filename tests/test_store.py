@@ -105,6 +105,14 @@ def test_runs_are_found_by_prefix_newest_by_default_and_unknown_ones_named(tmp_p
         find_run(tmp_path, "nothing")
 
 
+def test_a_start_that_was_refused_is_not_taken_for_the_newest_run(tmp_path: Path) -> None:
+    for name in ("20260101-000000-a", "20260102-000000-refused"):
+        RunFolder(tmp_path / name).write_plan(make_plan(name, "now", [gotcha_plan()], "quick", 1))
+    (tmp_path / "20260101-000000-a" / "trials").mkdir()
+    assert find_run(tmp_path).name == "20260101-000000-a"
+    assert find_run(tmp_path, "20260102").name == "20260102-000000-refused"
+
+
 def test_two_runs_of_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
     assert new_run(tmp_path, "x").path != new_run(tmp_path, "x").path
 

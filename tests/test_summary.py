@@ -14,7 +14,10 @@ SEEN = Seen("requests per second", "requests/s", "Ten users.", "users", 9.81, 94
 
 def test_a_rate_has_its_unit_in_words_a_time_beside_the_number() -> None:
     assert summary.line(SEEN) == "9.81 -> 94 requests per second"
-    assert summary.line(replace(SEEN, unit="s", naive=0.044, fixed=0.00014, words="for each request")) == "44 ms -> 140 µs for each request"
+    assert (
+        summary.line(replace(SEEN, unit="s", naive=0.044, fixed=0.00014, words="for each request"))
+        == "44 ms -> 140 µs for each request"
+    )
     assert summary.line(replace(SEEN, naive=math.inf)) == "never -> 94 requests per second"
     assert summary.line(replace(SEEN, naive=None, reason="gate G9")) == "not measured (gate G9)"
     assert summary.line(None) == ""
@@ -33,7 +36,11 @@ def test_the_factor_is_above_1_whichever_way_it_goes_and_missing_where_it_may_be
 
 @pytest.mark.parametrize(
     ("word", "tone", "said"),
-    [("reproduced", "good", "affects naive"), ("not_reproduced", "bad", "does not affect naive"), ("invalid", "open", "not tested")],
+    [
+        ("reproduced", "good", "affects naive"),
+        ("not_reproduced", "bad", "does not affect naive"),
+        ("invalid", "open", "not tested"),
+    ],
 )
 def test_a_check_that_was_not_tested_is_never_red(word: str, tone: str, said: str) -> None:
     verdict = verdict_of(pages_plan(), word)  # type: ignore[arg-type]

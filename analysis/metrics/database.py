@@ -152,9 +152,9 @@ def _kept(field: str, what: str) -> Callable[[Context], float]:
     def value(context: Context) -> float:
         kept = getattr(context.trial.record, field)
         if context.arg not in kept:
-            raise refuse(
-                f"no {what} named {context.arg!r}", f"There are: {', '.join(sorted(kept)) or 'none'}.", "missing"
-            )
+            there = f"there are: {', '.join(sorted(kept)) or 'none'}"
+            zero = f"; `self.count({context.arg!r}, 0)` says that it was 0" if field == "observed" else ""
+            raise refuse(f"no {what} named {context.arg!r}; {there}{zero}", "", "missing")
         return float(kept[context.arg])
 
     return value

@@ -16,7 +16,9 @@ from lab.record import EventSeen
 
 def _fault_events(context: Context) -> tuple[EventSeen, ...]:
     if not context.condition.fault:
-        raise refuse("nothing fails under this condition", "Use it in a condition of the fault matrix (`run --faults`).")
+        raise refuse(
+            "nothing fails under this condition", "Use it in a condition of the fault matrix (`run --faults`)."
+        )
     return tuple(context.trial.record.events)
 
 

@@ -17,8 +17,8 @@ from analysis.charts.style import page_css, token_of
 from analysis.charts.units import human
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
 from analysis.report import pages, prose, words
-from analysis.report.costs import cost, how_sure
 from analysis.report.code import code_css, comparisons
+from analysis.report.costs import cost, how_sure
 from analysis.report.figures import value_text
 from analysis.report.matrix import figures, lead, tally
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
@@ -65,7 +65,15 @@ def templates() -> Templates:
     )  # fmt: skip
     found.filters.update(finding=lambda seen: summary.line(seen).replace(" -> ", " → "), cost=cost)
     found.filters.update(human=human, topic=words.topic_words, page=page_name, figures=figures, seen=seen)
-    found.globals.update(VERDICTS=words.VERDICTS, KINDS=words.KINDS, SURVIVES=words.SURVIVES, survived=_survived, token_of=token_of, lead=lead, tally=tally)
+    found.globals.update(
+        VERDICTS=words.VERDICTS,
+        KINDS=words.KINDS,
+        SURVIVES=words.SURVIVES,
+        survived=_survived,
+        token_of=token_of,
+        lead=lead,
+        tally=tally,
+    )
     return found
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from analysis import summary
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
-from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.costs import cost
+from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.words import SURVIVES, VERDICTS, topic_words
 from analysis.survival import survival_table, survived_text
 from lab.errors import StoreError
@@ -53,7 +53,9 @@ def measured_markdown(plan: GotchaPlan, verdict: GotchaVerdict, when: str) -> st
     survived = survived_text(survival_table(plan, verdict))
     regime = verdict.regime
     versions = ", ".join(f"{name} {regime[name]}" for name in ("fastapi", "python") if regime.get(name))
-    where = ", ".join(part for part in (f"{regime['cores']} cores" if regime.get("cores") else "", versions, when) if part)
+    where = ", ".join(
+        part for part in (f"{regime['cores']} cores" if regime.get("cores") else "", versions, when) if part
+    )
     lines = [f"**{verdict.answer}**", "", f"{tally(verdict)[0].upper()}{tally(verdict)[1:]} ({where})."]
     return "\n".join([*lines, *([f"What the fix survives: {survived}."] if survived else [])])
 
@@ -86,7 +88,9 @@ def update_readme(path: Path, text: str, markers: tuple[str, str] = (BEGIN, END)
     first, last = markers
     begin, end = old.find(first), old.find(last)
     if begin < 0 or end < begin:
-        raise StoreError(f"{path} has no place for what was measured", f"Put the lines {first} and {last} where it belongs.")
+        raise StoreError(
+            f"{path} has no place for what was measured", f"Put the lines {first} and {last} where it belongs."
+        )
     new = f"{old[: begin + len(first)]}\n\n{text.strip()}\n\n{old[end:]}"
     if new != old:
         path.write_text(new, encoding="utf-8")

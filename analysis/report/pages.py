@@ -75,7 +75,9 @@ def claim_view(claim: ClaimVerdict, labels: Mapping[str, str]) -> ClaimView:
     rows = tuple(_figures(claim, one, labels) for one in claim.conditions)
     rows = tuple(sorted(rows, key=lambda row: not row.is_headline))
     speaking = next(row for row in rows if row.is_speaking)
-    return ClaimView(claim, KINDS.get(claim.kind, (claim.kind.capitalize(), ""))[0], VERDICTS[claim.verdict], speaking, rows)
+    return ClaimView(
+        claim, KINDS.get(claim.kind, (claim.kind.capitalize(), ""))[0], VERDICTS[claim.verdict], speaking, rows
+    )
 
 
 def claim_views(verdict: GotchaVerdict, plan: GotchaPlan) -> list[ClaimView]:

@@ -21,8 +21,8 @@ from lab.record import Statement
 from lab.redact import keep_secret, redacted
 from lab.services.disposable import may_be_emptied
 from lab.services.plans import Explainer
+from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead, next_step
 
-PREFIX = "gotcha_lab_"
 OLDEST = 150000
 """PostgreSQL 15 was the first whose idle connections report what they counted."""
 REPORTED_AFTER_S = 10.0
@@ -69,7 +69,9 @@ class Postgres:
     def _connect(self, database: str = "") -> "psycopg.Connection[dict[str, Any]]":
         url = urlsplit(self._url)._replace(path=f"/{database}").geturl() if database else self._url
         try:
-            connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=5)
+            connection = Patient.connect(
+                url, autocommit=True, row_factory=dict_row, connect_timeout=5, application_name=self._mark
+            )
         except psycopg.Error as error:
             raise ServiceError(
                 f"PostgreSQL does not answer: {redacted(str(error))}", "Check LAB_POSTGRES_URL, or unset it."
@@ -82,7 +84,7 @@ class Postgres:
         """A connection to a database, as the targets' role or as the lab's, that no count takes for the target's."""
         url = self.url(database) if as_target else urlsplit(self._url)._replace(path=f"/{database}").geturl()
         self._sessions[database] = self._sessions.get(database, 0) + 1
-        with psycopg.connect(url, autocommit=True) as connection:
+        with Patient.connect(url, autocommit=True, connect_timeout=5, application_name=self._mark) as connection:
             pid = connection.info.backend_pid
             self._backends.add(pid)
             try:
@@ -121,6 +123,7 @@ class Postgres:
                 raise ServiceError(
                     f"PostgreSQL {self.version} is too old", "LAB_POSTGRES_URL needs PostgreSQL 15 or later."
                 )
+            drop_what_is_dead(self._admin)
             self._refuse_leftovers()
             # a verifier instead of the password: the statement may be logged
             verifier = self._admin.pgconn.encrypt_password(self._password.encode(), self._mark.encode()).decode()
@@ -131,9 +134,10 @@ class Postgres:
             )
             if self._child is None:
                 self._create(self._mark, "template1")
-                self._backends.discard(self._admin.info.backend_pid)
-                self._admin.close()
+                first = self._admin  # closed after the next is open: it says to other labs that this one lives
                 self._admin = self._connect(self._mark)
+                self._backends.discard(first.info.backend_pid)
+                first.close()
             self._admin.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             self._admin.execute("SELECT count(*) FROM pg_stat_statements")
         except psycopg.Error as error:
@@ -194,7 +198,7 @@ class Postgres:
                 connection.execute("VACUUM (ANALYZE, FREEZE)")
         except psycopg.Error as error:
             raise ServiceError(
-                f"{dataset.parent.name}/dataset.sql: {error}", "Mend the dataset and run again."
+                f"{dataset.parent.name}/dataset.sql: {error}", next_step(error, "Mend the dataset and run again.")
             ) from error
         return name
 
@@ -227,7 +231,9 @@ class Postgres:
             with self._connected(database, as_target=as_target) as connection:
                 connection.execute(text.encode())
         except psycopg.Error as error:
-            raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
+            raise ServerError(
+                f"SQL of the scenario: {error}", next_step(error, f"The statement was: {text[:200]}")
+            ) from error
 
     def scalar(self, database: str, text: str) -> Any:
         """The first column of the first row, None for none.  Raises ServerError with PostgreSQL's message."""
@@ -235,7 +241,9 @@ class Postgres:
             with self._connected(database, as_target=True) as connection:
                 row = connection.execute(text.encode()).fetchone()
         except psycopg.Error as error:
-            raise ServerError(f"SQL of the scenario: {error}", f"The statement was: {text[:200]}") from error
+            raise ServerError(
+                f"SQL of the scenario: {error}", next_step(error, f"The statement was: {text[:200]}")
+            ) from error
         return None if row is None else row[0]
 
     # ---- counters

@@ -54,7 +54,12 @@ class Upstream:
         parts = urlsplit(target)
         if parts.path == "/__stats":
             repeated = self.effects - len(self._bodies)
-            counts = {"requests": self.requests, "connections": self.connections, "effects": self.effects, "repeated_effects": repeated}
+            counts = {
+                "requests": self.requests,
+                "connections": self.connections,
+                "effects": self.effects,
+                "repeated_effects": repeated,
+            }
             body = json.dumps(counts).encode()
         else:
             self.requests += 1

@@ -105,7 +105,9 @@ class OwnAnswer(LabUser):
 
     def journey(self) -> None:
         reply = self.get("/v1/quotes", name="mounted", expect=(410,))
-        self.count("kept", (reply.status, media_type(reply), reply.body) == (410, "text/plain", b"This version is gone"))
+        self.count(
+            "kept", (reply.status, media_type(reply), reply.body) == (410, "text/plain", b"This version is gone")
+        )
 
 
 class Reader(LabUser):

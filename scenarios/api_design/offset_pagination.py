@@ -19,7 +19,9 @@ ROWS = 1_000_000  # dataset.sql
 DEPTHS = {"first": 0, "1k": 1_000, "10k": 10_000, "50k": 50_000, "100k": 100_000, "500k": 500_000, "900k": 900_000}
 WALKED = 300  # the newest rows, six pages of them, are the truth of a walk
 GAPS = 5  # rows come or go after each of the first five pages
-SORTED_ROW_B = 34  # a row in a run on disk: 24 B of columns, 6 B of header and padding, a length of 4 B (tuplesort.c, heap tuples)
+SORTED_ROW_B = (
+    34  # a row in a run on disk: 24 B of columns, 6 B of header and padding, a length of 4 B (tuplesort.c, heap tuples)
+)
 NO_INDEX = "DROP INDEX orders_by_time; ALTER TABLE orders SET (parallel_workers = 0)"  # one process, so that rows are counted whole
 
 

@@ -16,7 +16,18 @@ from locust import task
 from lab.loadgen.users import LabUser
 from lab.model import (
     BeforeAfter,
-    Chart, Claim, Condition, Event, Journey, OpenLoad, Probe, Proxy, Scenario, Stage, StagedLoad, Survival,
+    Chart,
+    Claim,
+    Condition,
+    Event,
+    Journey,
+    OpenLoad,
+    Probe,
+    Proxy,
+    Scenario,
+    Stage,
+    StagedLoad,
+    Survival,
 )  # fmt: skip
 
 RATE = 20  # requests a second of whoever has a copy of the token
@@ -176,7 +187,9 @@ class Survivor(Account):
             self.out = self.post("/logout", name="logout", headers=headers, expect=(204, 401)).status in (204, 401)
 
     def show_what_is_logged_out(self) -> int:
-        if "refresh_token" in self.own:  # its access token is valid until it expires: what must not happen is that it is renewed
+        if (
+            "refresh_token" in self.own
+        ):  # its access token is valid until it expires: what must not happen is that it is renewed
             body = {"refresh_token": self.own["refresh_token"]}
             return self.post("/refresh", name="after logout", json=body, expect=(401,)).status
         headers = {"Authorization": f"Bearer {self.own['access_token']}"}

@@ -9,7 +9,20 @@ import time
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Burst, Chart, Claim, ClosedLoad, Condition, Event, FinalRead, Probe, Scenario, Server, Survival
+from lab.model import (
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    ClosedLoad,
+    Condition,
+    Event,
+    FinalRead,
+    Probe,
+    Scenario,
+    Server,
+    Survival,
+)
 
 CACHE_TTL_S = 1  # CACHE_TTL_S in all targets
 LOAD_S = 0.25  # pg_sleep in dataset.sql

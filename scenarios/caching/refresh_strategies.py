@@ -19,7 +19,19 @@ import gevent
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Burst, Chart, Claim, Condition, FinalRead, Journey, OpenLoad, Probe, Scenario, Survival
+from lab.model import (
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    Condition,
+    FinalRead,
+    Journey,
+    OpenLoad,
+    Probe,
+    Scenario,
+    Survival,
+)
 
 BUILD_S = 0.1  # build_s in dataset.sql, with max_age_s 0.8
 BURST_AGE_S = 0.4

@@ -119,7 +119,9 @@ class Steady(LabUser):
     @task
     def change_and_read(self) -> None:
         path = f"/prices/{91 + self.number}"
-        self.get(f"/prices/{91 + (self.number + 1) % 4}", name="neighbour")  # a load that the neighbour's write may meet
+        self.get(
+            f"/prices/{91 + (self.number + 1) % 4}", name="neighbour"
+        )  # a load that the neighbour's write may meet
         self.price += 1
         if self.put(path, name="write", json={"price_cents": self.price}).status == 204:
             self.earlier |= {self.confirmed}

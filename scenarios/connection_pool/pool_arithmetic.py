@@ -8,7 +8,19 @@ comes back before all were asked for, so the report takes longer there than sixt
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Scenario, Server, Survival
+from lab.model import (
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    ClosedLoad,
+    Condition,
+    FinalRead,
+    Probe,
+    Scenario,
+    Server,
+    Survival,
+)
 
 POOL_SIZE = 10  # POOL_SIZE in naive.py
 MAX_OVERFLOW = 5  # MAX_OVERFLOW in naive.py
@@ -28,7 +40,9 @@ LIMITED = (
     f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT {USABLE}', current_database()); {SLOW} END $$"
 )
 # Nobody's request is under way when this is read: a transaction that is open then was forgotten.
-LEAKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+LEAKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
 
 
 class Reader(LabUser):

@@ -9,7 +9,20 @@ A lock in the process leaves one reader per worker.
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Burst, Chart, Claim, ClosedLoad, Condition, FinalRead, Probe, Proxy, Scenario, Server, Survival
+from lab.model import (
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    ClosedLoad,
+    Condition,
+    FinalRead,
+    Probe,
+    Proxy,
+    Scenario,
+    Server,
+    Survival,
+)
 
 SEATS = 5  # of concert 1, dataset.sql
 POOL_SIZE = 20  # POOL_SIZE in all targets: as many statements at once as there are buyers

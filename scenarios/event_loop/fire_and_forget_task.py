@@ -14,7 +14,20 @@ import redis
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Chart, Claim, Condition, FinalRead, Journey, OpenLoad, Probe, Scenario, Server, Survival, Upstream
+from lab.model import (
+    BeforeAfter,
+    Chart,
+    Claim,
+    Condition,
+    FinalRead,
+    Journey,
+    OpenLoad,
+    Probe,
+    Scenario,
+    Server,
+    Survival,
+    Upstream,
+)
 
 ORDERS = 100
 WAIT_S = 0.3  # DELAY_S in all targets, and the supplier's answer

@@ -15,7 +15,9 @@ GRID = ((10, 5, True), (20, 5, True), (10, 10, False), (40, 15, False))
 AT = "10 threads, 5 connections, 15 requests"
 BELOW = "10 threads, 5 connections, 14 requests"
 # Nobody's request is under way when this is read: a transaction that is open then was forgotten.
-LEAKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+LEAKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
 UNSEEN = "A thread that waits for psycopg cannot be interrupted: the request hangs, and nothing is logged, until the database answers again."
 
 

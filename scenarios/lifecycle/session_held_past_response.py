@@ -11,7 +11,20 @@ from typing import Any
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, FinalRead, Journey, Probe, Proxy, Scenario, Survival, Upstream
+from lab.model import (
+    BeforeAfter,
+    Chart,
+    Claim,
+    ClosedLoad,
+    Condition,
+    FinalRead,
+    Journey,
+    Probe,
+    Proxy,
+    Scenario,
+    Survival,
+    Upstream,
+)
 
 POOL_SIZE = 5  # POOL_SIZE in both targets
 MAIL_S = 0.4
@@ -22,7 +35,9 @@ AFTER_TASKS = ("0.105.0", "0.118.0")
 BEFORE_RESPONSE = ("0.117.1",)
 FAR = "1 user, database 20 ms away"
 # Nobody's request is under way when this is read under the remedy: a transaction that is open then was forgotten.
-LEAKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+LEAKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
 
 
 class Buyer(LabUser):

@@ -10,7 +10,19 @@ import time
 from locust import task
 
 from lab.loadgen.users import LabUser
-from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Stage, StagedLoad, Survival
+from lab.model import (
+    BeforeAfter,
+    Chart,
+    Claim,
+    ClosedLoad,
+    Condition,
+    Probe,
+    Scenario,
+    Server,
+    Stage,
+    StagedLoad,
+    Survival,
+)
 
 LIMIT = 100  # requests; LIMIT in the targets
 WINDOW_S = 60  # WINDOW_S in the targets: far longer than a load of about a second

@@ -69,7 +69,9 @@ class RefusalsAsProblems:
                 refused = "router" not in scope or message["status"] == 413
                 if replaced := refused and (b"content-type", b"text/plain; charset=utf-8") in message["headers"]:
                     answer = problem(message["status"], "The request was refused")
-                    answer.raw_headers += [h for h in message["headers"] if h[0] not in (b"content-type", b"content-length")]
+                    answer.raw_headers += [
+                        h for h in message["headers"] if h[0] not in (b"content-type", b"content-length")
+                    ]
                     await answer(scope, receive, send)
             if not replaced:
                 await send(message)
