@@ -89,7 +89,13 @@ def under_servers(condition: Condition, servers: Sequence[Server], name: str = "
         if server.workers > 1 and _can_spread(load, server.workers) and not condition.control:
             load = replace(load, spread=True)  # what is claimed of W workers needs all of them
         yield replace(
-            condition, load=load, server=server, loops={}, params=params, label=label, trace=condition.trace or condition.key
+            condition,
+            load=load,
+            server=server,
+            loops={},
+            params=params,
+            label=label,
+            trace=condition.trace or condition.key,
         )
 
 
@@ -159,12 +165,16 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     target = root / "targets" / slug
     path = root / "scenarios" / f"{slug}.py"
     scenario = load_scenario(path)
-    for variant in sorted(target.glob("*.py")):  # a target that cannot be compiled is refused here, not after a minute of load
+    for variant in sorted(
+        target.glob("*.py")
+    ):  # a target that cannot be compiled is refused here, not after a minute of load
         compile(variant.read_bytes(), str(variant), "exec")
     pairs = [(one, one) for one in scenario.conditions]
     if servers:
         bare = without_workers([old.label for old, _ in pairs])
-        pairs = [(old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers, bare[old.label])]
+        pairs = [
+            (old, new) for old, _ in pairs if not old.control for new in under_servers(old, servers, bare[old.label])
+        ]
     conditions = tuple(new for _, new in pairs)
     origins = {new.key: old.label for old, new in pairs}
     keys = [condition.key for condition in conditions]
