@@ -174,9 +174,8 @@ def tour(
 
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
-    from analysis.known import require_known
-
     from analysis.finish import draw_pages, judge_again
+    from analysis.known import require_known
     from analysis.spoiled import spoiled
     from analysis.undecided import undecided
     from lab.session import measure
