@@ -22,8 +22,8 @@ SAID_ONCE = frozenset({"quick_run"})
 def verdicts_text(verdicts: RunVerdicts, *, colored: bool = False, details: bool = False) -> str:
     """The results first, a line for each gotcha; then the checks that differ, each with its reason; with ``details`` every check."""
     blocks = ["\n".join(_results(verdicts.gotchas, colored))]
-    told = verdicts.gotchas if details else [one for one in verdicts.gotchas if _to_tell(one)]
     several = len(verdicts.gotchas) > 1
+    told = [one for one in verdicts.gotchas if details or not several or _to_tell(one)]
     blocks += ["\n".join(_gotcha(one, SAID_ONCE if several else (), colored, details)) for one in told]
     blocks.append("\n".join(_closing(verdicts.gotchas, several, details)))
     return "\n\n".join(block for block in blocks if block)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from analysis import summary
-from analysis.model import Estimate, Seen
+from analysis.model import Estimate, Seen, VerdictName
 from tests.sample_run import pages_plan, verdict_of
 
 SEEN = Seen("requests per second", "requests/s", "Ten users.", "users", 9.81, 94.0, None, "awaited")
@@ -42,8 +42,8 @@ def test_the_factor_is_above_1_whichever_way_it_goes_and_missing_where_it_may_be
         ("invalid", "open", "not tested"),
     ],
 )
-def test_a_check_that_was_not_tested_is_never_red(word: str, tone: str, said: str) -> None:
-    verdict = verdict_of(pages_plan(), word)  # type: ignore[arg-type]
+def test_a_check_that_was_not_tested_is_never_red(word: VerdictName, tone: str, said: str) -> None:
+    verdict = verdict_of(pages_plan(), word)
     claims = tuple(replace(one, verdict=word) for one in verdict.claims)
     judged = replace(verdict, claims=claims)
     assert summary.affects(judged) == said

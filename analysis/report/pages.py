@@ -112,9 +112,9 @@ def _arm(one: Held) -> tuple[str, str, tuple[str, ...], str]:
         _known(one.answered_s, "s"), *(_known(value, "") for value in one.ledger.values()), _known(one.recovered_s, "s"),
         _known(one.signs, ""),
     )  # fmt: skip
-    word = VERDICTS[one.word].label if one.word in VERDICTS and one.word != "reproduced" else {
-        "reproduced": "✓ holds", "limit": "a limit", "": ""}.get(one.word, one.word)  # fmt: skip
-    return one.label, word, cells, one.limit or ("" if one.holds else one.reason)
+    labels: dict[str, str] = {name: word.label for name, word in VERDICTS.items()}
+    labels |= {"reproduced": "✓ holds", "limit": "a limit", "": ""}
+    return one.label, labels.get(one.word, one.word), cells, one.limit or ("" if one.holds else one.reason)
 
 
 def _known(value: float | None, unit: str) -> str:

@@ -1,8 +1,9 @@
 """The slow neighbour: a small asyncio HTTP/1.1 server that answers after a delay, and how the lab starts it.
 
 ``GET /anything`` answers ``{"item": "anything", "price": 4200}`` after ``--delay`` seconds (``?delay=`` in the request overrides it);
-``GET /__stats`` answers at once with the requests and connections counted so far, and with what POSTs have done: ``effects`` (one for each POST, or for
-each ``Idempotency-Key`` where it has one, as a payment or mail provider keeps its books) and ``repeated_effects``, those of a body that was seen before.
+``GET /__stats`` answers at once with the requests and connections counted so far, and with what POSTs have done: ``effects`` (one for each
+POST, or for each ``Idempotency-Key`` where it has one, as a payment or mail provider keeps its books) and ``repeated_effects``, those of a
+body that was seen before.
 """
 
 import argparse

@@ -219,7 +219,7 @@ SCENARIO = Scenario(
     ),
     answer="Behind one long job {stranded:.0f} of 16 short ones wait while the other node idles (predicted {stranded.predicted:.0f}); a multiplier "
     "of 1 leaves {still_one:.0f}, with acks_late as well {fixed:.0f}. All is done after {makespan:.2f} s, fixed after {makespan_fixed:.2f} s.",
-    disagrees_with_source="Part 16 says that each worker thread reserves four jobs. Each pool process does, so a node of two reserves eight, and those "
-    "wait only while all of its processes are busy. Setting the multiplier to 1 is half of the advice: without late acknowledgement one job for each "
+    disagrees_with_source="Part 16 says that each worker thread reserves four jobs. Each pool process does, so a node of two reserves eight, and "
+    "those wait only while all of its processes are busy. Setting the multiplier to 1 is half of the advice: without late acknowledgement one job for each "
     "process still waits.",
 )  # fmt: skip
