@@ -18,9 +18,7 @@ from lab.model import BeforeAfter, CeleryWorker, Chart, Claim, Condition, FinalR
 
 LONG_S = 2.5
 SHORT_S = 0.1
-SHORT_JOBS = (
-    16  # N: more than the node with the long job reserves, few enough for the other to end before the long job does
-)
+SHORT_JOBS = 16  # N: more than a node reserves, few enough for the other node to end them before the long job ends
 MOST_WAIT_S = 30.0
 MULTIPLIER = {"naive": 4, "correct": 0, "tempting": 1}  # jobs reserved beyond the running one, per process
 ONE_LONG, FREE, BUSY, SHORT = (
@@ -220,6 +218,6 @@ SCENARIO = Scenario(
     answer="Behind one long job {stranded:.0f} of 16 short ones wait while the other node idles (predicted {stranded.predicted:.0f}); a multiplier "
     "of 1 leaves {still_one:.0f}, with acks_late as well {fixed:.0f}. All is done after {makespan:.2f} s, fixed after {makespan_fixed:.2f} s.",
     disagrees_with_source="Part 16 says that each worker thread reserves four jobs. Each pool process does, so a node of two reserves eight, and "
-    "those wait only while all of its processes are busy. Setting the multiplier to 1 is half of the advice: without late acknowledgement one job for each "
-    "process still waits.",
+    "those wait only while all of its processes are busy. Setting the multiplier to 1 is half of the advice: without late acknowledgement one job "
+    "for each process still waits.",
 )  # fmt: skip

@@ -69,9 +69,7 @@ async def listen(app: FastAPI) -> None:
             async with app.state.redis.pubsub(ignore_subscribe_messages=True) as messages:
                 await messages.subscribe(approvals=on_approval)
                 await messages.run()
-        except (
-            Exception
-        ):  # else one error of Redis would end this task, unseen, and no approval would arrive until the restart
+        except Exception:  # else one error of Redis would end this task, unseen, and no approval would arrive
             log.exception("not listening for approvals")
         await asyncio.sleep(PAUSE_S)
 
