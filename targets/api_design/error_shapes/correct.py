@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MAX_LINES = 1000
 MAX_ERRORS = 20
 PROBLEM = "application/problem+json"
-
+OF_THE_BODY = (b"content-type", b"content-length")
 PRODUCTS: dict[int, dict[str, Any]] = {
     1: {"name": "Green tea", "price_cents": 450, "bags": 20},
     2: {"name": "Gift card", "price_cents": 2500, "bags": 0},
@@ -69,9 +69,7 @@ class RefusalsAsProblems:
                 refused = "router" not in scope or message["status"] == 413
                 if replaced := refused and (b"content-type", b"text/plain; charset=utf-8") in message["headers"]:
                     answer = problem(message["status"], "The request was refused")
-                    answer.raw_headers += [
-                        h for h in message["headers"] if h[0] not in (b"content-type", b"content-length")
-                    ]
+                    answer.raw_headers += [h for h in message["headers"] if h[0] not in OF_THE_BODY]
                     await answer(scope, receive, send)
             if not replaced:
                 await send(message)
