@@ -117,7 +117,7 @@ SCENARIO = Scenario(
     probes=(Probe("/products/9", body={"id": 9, "price_cents": 1009}, ignore=("description",), before=False, after=False),
             Probe("/products/999999", status=404)),
     survival=Survival(
-        user="Steady", answer_within_s=3.0, recover_within_s=3.0, ledger={"stale": "observed[stale]"}, variants=("correct",),
+        user="Steady", answer_within_s=3.0, recover_within_s=3.0, ledger={"outdated": "observed[stale]"}, variants=("correct",),
     ),
     claims=(
         Claim(
