@@ -6,6 +6,8 @@ either refused (nobody gets in) or taken for a no (everybody does, logged out or
 client send its old token again, which must not look like theft, while a copy that is older must.
 """
 
+import base64
+import json
 import math
 import threading
 import time
@@ -63,6 +65,7 @@ class LoggedOut(Account):
         begin = math.ceil(time.time()) + 0.005
         _wait_until(begin)
         tokens = self.log_in()
+        begin = self.issued_at(tokens["access_token"], begin)
         out = False
         for name in ("accepted_after_logout", "refused_before", "refused_after_expiry", "refreshed_after_logout"):
             self.count(name, 0)
@@ -84,6 +87,13 @@ class LoggedOut(Account):
         if "refresh_token" in tokens:
             status = self.post("/refresh", name="refresh", json={"refresh_token": tokens["refresh_token"]}).status
             self.count("refreshed_after_logout", status == 200)
+
+    def issued_at(self, token: str, otherwise: float) -> float:
+        """When the life of a JWT began: where a password check takes longer than a second, not when the log-in was sent."""
+        if token.count(".") != 2:
+            return otherwise
+        payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        return float(payload["exp"] - self.condition.number("life_s")) + 0.005
 
     def refresh(self, tokens: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.post(
@@ -154,45 +164,54 @@ class Steady(Account):
 
 
 class Survivor(Account):
-    """Uses a session that all users share, renews it where there is something to renew, and logs a session of its own out while something fails."""
+    """Uses a session that all users share, renews it where there is something to renew, and logs out another one while something fails.
+
+    Two log-ins for all users: a password check takes long, and all of them must be over when the fault begins.
+    """
 
     live: ClassVar[dict[str, Any]] = {}
-    logging_in = threading.Lock()
-    own: dict[str, Any]
-    turn, out = 0, False
+    leaving: ClassVar[dict[str, Any]] = {}
+    out: ClassVar[bool] = False
+    logging_in, renewing = threading.Lock(), threading.Lock()
+    turn = 0
 
     def on_start(self) -> None:
         for name in ("accepted_after_logout", "sessions_lost"):
             self.count(name, 0)
         with Survivor.logging_in:
             if not Survivor.live:
-                Survivor.live = self.log_in()
-            self.own = self.log_in()
+                Survivor.live, Survivor.leaving = self.log_in(), self.log_in()
 
     @task
     def use(self) -> None:
         time.sleep(0.05)
         self.turn += 1
         self.count("sessions_lost", self.ask(Survivor.live["access_token"]) == 401)
-        if "refresh_token" in Survivor.live and self.turn % 10 == 0:
-            reply = self.post("/refresh", name="refresh", json={"refresh_token": Survivor.live["refresh_token"]})
-            self.count("sessions_lost", reply.status == 401)
-            if reply.status == 200:
-                Survivor.live = reply.json()
-        if self.out:
+        if "refresh_token" in Survivor.live and self.turn % 10 == 0 and Survivor.renewing.acquire(blocking=False):
+            try:  # one at a time, as a client does it
+                self.renew()
+            finally:
+                Survivor.renewing.release()
+        if Survivor.out:
             self.count("accepted_after_logout", self.show_what_is_logged_out() == 200)
-        elif self.turn >= 30:
+        elif self.turn >= 20:
             # A log-out that got no answer is sent again; a 401 then says that the first one did arrive.
-            headers = {"Authorization": f"Bearer {self.own['access_token']}"}
-            self.out = self.post("/logout", name="logout", headers=headers, expect=(204, 401)).status in (204, 401)
+            headers = {"Authorization": f"Bearer {Survivor.leaving['access_token']}"}
+            reply = self.post("/logout", name="logout", headers=headers, expect=(204, 401))
+            Survivor.out = Survivor.out or reply.status in (204, 401)
+
+    def renew(self) -> None:
+        reply = self.post("/refresh", name="refresh", json={"refresh_token": Survivor.live["refresh_token"]})
+        self.count("sessions_lost", reply.status == 401)
+        if reply.status == 200:
+            Survivor.live = reply.json()
 
     def show_what_is_logged_out(self) -> int:
-        if (
-            "refresh_token" in self.own
-        ):  # its access token is valid until it expires: what must not happen is that it is renewed
-            body = {"refresh_token": self.own["refresh_token"]}
+        # An access token of the short life is valid until it expires: what must not happen is that it is renewed.
+        if "refresh_token" in Survivor.leaving:
+            body = {"refresh_token": Survivor.leaving["refresh_token"]}
             return self.post("/refresh", name="after logout", json=body, expect=(401,)).status
-        headers = {"Authorization": f"Bearer {self.own['access_token']}"}
+        headers = {"Authorization": f"Bearer {Survivor.leaving['access_token']}"}
         return self.get("/account", name="after logout", headers=headers, expect=(401,)).status
 
 
