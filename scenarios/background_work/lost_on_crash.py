@@ -43,15 +43,19 @@ POISON_SQL = "INSERT INTO jobs (user_id) SELECT -n FROM generate_series(1, 8) AS
 PROCESSES = 2  # of the Celery worker: with a multiplier of 4 it reserves all the other jobs
 KILL_S = 0.5
 JOB_S = 1.0  # all are running at KILL_S, none is done
+CELERY_KILL_S, CELERY_JOB_S = (
+    1.0,
+    2.5,
+)  # a job passes the broker first, and a pool process's first one takes longer to start
 LONG_JOB_S = 2.0  # KILL_S and the window of a second are over before it is done
 WINDOW_S = 1
 OUTAGE_S = 0.8
 MOST_WAIT_S = 30.0
-# Redis gives the unacknowledged jobs of a killed worker back after an hour, here after three seconds: longer than all jobs take.  Only where the
+# Redis gives the unacknowledged jobs of a killed worker back after an hour, here after six seconds: longer than a job takes.  Only where the
 # whole worker dies: a job of a dead pool process is its worker's business, which notices up to five seconds later.
 VISIBILITY = (
     "--",
-    'broker.transport_options=(json){"visibility_timeout": 3, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}',
+    'broker.transport_options=(json){"visibility_timeout": 6, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}',
 )
 OURS = ("naive", "correct")
 KILLED, TERMINATED, WINDOW = "server: SIGKILL", "server: SIGTERM", "server: SIGTERM, window too short"
@@ -137,8 +141,8 @@ def celery(label: str, *events: Event, variants: tuple[str, ...], quick: bool = 
            options: tuple[str, ...] = ()) -> Condition:  # fmt: skip
     """Jobs in a worker of Celery."""
     return Condition(
-        label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(JOB_S), proxy=proxy, variants=variants, quick=quick, quick_pairs=1,
-        celery=CeleryWorker(PROCESSES, options=options), params={"job_s": JOB_S},
+        label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(CELERY_JOB_S), proxy=proxy, variants=variants, quick=quick,
+        quick_pairs=1, celery=CeleryWorker(PROCESSES, options=options), params={"job_s": CELERY_JOB_S},
     )  # fmt: skip
 
 
@@ -151,7 +155,10 @@ def stopped(action: Literal["kill", "term"], label: str) -> tuple[Event, Event]:
 
 def restarted(action: Literal["kill", "term"], whom: str, label: str) -> tuple[Event, Event]:
     """The Celery worker is stopped and started again."""
-    return Event(KILL_S, action, whom, label=label), Event(KILL_S + 0.1, "start", "celery", label="worker starts again")
+    return (
+        Event(CELERY_KILL_S, action, whom, label=label),
+        Event(CELERY_KILL_S + 0.1, "start", "celery", label="worker starts again"),
+    )
 
 
 def under(*labels: str, value: float) -> Callable[[Condition], float | None]:
@@ -193,7 +200,7 @@ SCENARIO = Scenario(
             WORKER, *restarted("kill", "celery", "the Celery worker is killed"), options=VISIBILITY, variants=("celery_early", "celery_source"),
         ),
         celery(
-            CHILD, Event(KILL_S, "kill", "celery_child", label="one pool process is killed"), variants=("celery_late", "celery_source"),
+            CHILD, Event(CELERY_KILL_S, "kill", "celery_child", label="one pool process is killed"), variants=("celery_late", "celery_source"),
         ),
         celery(
             WARM, *restarted("term", "celery_main", "the Celery worker is asked to end"), variants=("celery_early", "celery_source"), quick=False,
