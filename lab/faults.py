@@ -100,15 +100,21 @@ def faults_of(scenario: Scenario) -> tuple[Fault, ...]:
     return tuple(fault for fault in FAULTS if fault.service in there and fault.name not in survival.without)
 
 
+def _meets(survival: Survival, variant: str, fault: Fault) -> bool:
+    """Whether this fault can happen to the variant; ``without`` may say "variant: fault", of one that has no process pool."""
+    return f"{variant}: {fault.name}" not in survival.without
+
+
 def condition_of(survival: Survival, fault: Fault) -> Condition:
     """The condition of one fault."""
+    variants = tuple(one for one in ("naive", *survival.variants) if _meets(survival, one, fault))
     last_s = max((event.at_s for event in fault.events), default=BEGINS_S)
     upstream = survival.upstream or (Upstream() if fault.service == "upstream" else None)
     return Condition(
         fault.name, ClosedLoad(survival.users), duration_s=last_s + survival.recover_within_s + MARGIN_S,
         server=Server(workers=survival.workers), user=survival.user, env=survival.env, events=fault.events, upstream=upstream,
         celery=survival.celery, proxy=Proxy(fault.where) if fault.where else None,  # type: ignore[arg-type]
-        params={"fault": fault.name}, variants=("naive", *survival.variants), quick=False, quick_pairs=1, fault=fault.name,
+        params={"fault": fault.name}, variants=variants, quick=False, quick_pairs=1, fault=fault.name,
         drain_s=max(10.0, survival.answer_within_s + 1.0), setup_sql=survival.setup_sql,
     )  # fmt: skip
 
@@ -124,7 +130,10 @@ def _claim(name: str, statement: str, metric: str, bound: float, relation: str, 
 def claims_of(survival: Survival, faults: Sequence[Fault]) -> Iterator[Claim]:
     """What each remedy must hold; a hole that the scenario names as a limit is measured and shown, and nothing is claimed of it."""
     for variant in survival.variants:
-        held = frozenset(fault.name for fault in faults if f"{variant}: {fault.name}" not in survival.limits)
+        held = frozenset(
+            fault.name for fault in faults
+            if f"{variant}: {fault.name}" not in survival.limits and _meets(survival, variant, fault)
+        )  # fmt: skip
         lasting = frozenset(fault.name for fault in faults if fault.lasting) & held
         if not held:
             continue

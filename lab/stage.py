@@ -184,7 +184,8 @@ class Stage:
         if whom == "querying":
             return [self._querying(workers)]
         if whom == "child":
-            return [pid for worker in workers for pid in descendants(worker) if pid not in workers][:1]
+            below = (pid for worker in workers for pid in descendants(worker) if pid not in workers)
+            return [pid for pid in below if not _helps_multiprocessing(pid)][:1]
         return workers[:1]
 
     def _querying(self, workers: list[int]) -> int:
@@ -236,6 +237,15 @@ def _local_ports(pid: int) -> set[int]:
         return {one.laddr.port for one in psutil.Process(pid).net_connections(kind="tcp") if one.laddr}
     except psutil.Error:
         return set()
+
+
+def _helps_multiprocessing(pid: int) -> bool:
+    """Whether it is multiprocessing's resource tracker or fork server, which does no work of the app's.  True for one that is gone."""
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return True
+    return "multiprocessing.resource_tracker" in command or "multiprocessing.forkserver" in command
 
 
 def _addresses(services: Services, database: str, lane: int | None) -> dict[str, str]:
