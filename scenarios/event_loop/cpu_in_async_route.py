@@ -219,5 +219,6 @@ SCENARIO = Scenario(
     survival=Survival(
         user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"refused": "observed[refused]"}, variants=("correct", "processes"),
         env={"ITERATIONS": "100000", "CHECKS_AT_ONCE": "1"},
+        also=("pool",), without=("naive: pool process killed", "correct: pool process killed"),
     ),
 )  # fmt: skip

@@ -203,7 +203,7 @@ SCENARIO = Scenario(
     "releases the lock {released:.2f}, two subinterpreters {interpreters:.2f}; beside one computing thread the event loop is {convoy:.4f} s late.",
     survival=Survival(
         user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"wrong": "observed[wrong]"},
-        also=("pool",), without=("upstream stalls", "upstream errs"),
+        also=("pool",), without=("upstream stalls", "upstream errs", "naive: pool process killed"),
     ),
     disagrees_with_source="Part 13 says that Python 3.13 makes the GIL optional. It does so in a separate build, which is experimental in 3.13 and "
     "supported from 3.14 on (PEP 779). And I/O is barely affected by other I/O, but each of its wake-ups is late by a switch interval beside one "
