@@ -18,6 +18,7 @@ PAGE_SIZE = 50
 ROWS = 1_000_000  # dataset.sql
 DEPTHS = {"first": 0, "1k": 1_000, "10k": 10_000, "50k": 50_000, "100k": 100_000, "500k": 500_000, "900k": 900_000}
 WALKED = 300  # the newest rows, six pages of them, are the truth of a walk
+FIRST_PAGES = 40  # further reads of the first page, where a difference of some tenths is to be seen
 GAPS = 5  # rows come or go after each of the first five pages
 SORTED_ROW_B = (
     34  # a row in a run on disk: 24 B of columns, 6 B of header and padding, a length of 4 B (tuplesort.c, heap tuples)
@@ -45,7 +46,7 @@ class DepthReader(LabUser):
 
     def journey(self) -> None:
         self.get(page_at(self.variant, max(DEPTHS.values())), name="warm-up")
-        reads = list(DEPTHS.values()) * int(self.params["repeats"])
+        reads = [*DEPTHS.values()] * int(self.params["repeats"]) + [0] * int(self.params["first_pages"])
         self.rng.shuffle(reads)
         self.count("wrong_pages", 0)
         for depth in reads:
@@ -103,7 +104,7 @@ def depths(label: str, *, index: bool, repeats: int, quick_pairs: int | None = N
     """One user who reads at every depth."""
     return Condition(
         label, Journey(), user="DepthReader", setup_sql="" if index else NO_INDEX, quick_pairs=quick_pairs,
-        params={"index": index, "repeats": repeats}, env={"STATEMENT_S": "60"}, duet=index,
+        params={"index": index, "repeats": repeats, "first_pages": FIRST_PAGES if index else 0}, env={"STATEMENT_S": "60"}, duet=index,
     )  # fmt: skip
 
 
@@ -259,9 +260,10 @@ SCENARIO = Scenario(
             formula="0", source="both orders are total", headline="depth with index",
         ),
         Claim(
-            "tax", "tax", "the first page of a keyset takes no longer", "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]",
-            relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.15, null=1.0,
-            formula="1", source="the same statement but for OFFSET 0",
+            "tax", "tax", "the first page of a keyset takes at most a third longer",
+            "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]", relation="at_most",
+            predict=lambda c: indexed(c, 1.0), tolerance=0.3, null=1.0,
+            formula="1, and a cursor to make", source="the same statement but for OFFSET 0; Python makes the cursor of the last row",
         ),
     ),
     charts=(
