@@ -55,6 +55,21 @@ def runs(condition: Condition, *variants: str) -> bool:
     return not condition.duet and (not condition.variants or set(variants) <= set(condition.variants))
 
 
+def at_once_in_threads(condition: Condition) -> float | None:
+    """Calls that a worker of the ``def`` variant makes at once: its share of the users, at most AnyIO's forty; None where the shares differ."""
+    if "tempting" not in condition.variants:
+        return None
+    share = condition.number("users") / condition.workers
+    uneven = condition.workers > 1 and (not condition.load.spread or share % 1)
+    return None if uneven else min(share, THREADS)
+
+
+def served_by_threads(condition: Condition) -> float | None:
+    """Answers per second of the ``def`` variant."""
+    share = at_once_in_threads(condition)
+    return None if share is None else served(condition, share * condition.workers)
+
+
 SCENARIO = Scenario(
     title="Blocking call in an async route (requests, time.sleep): one request at a time",
     claim="A blocking call of 100 ms in an `async def` route limits a worker to 10 requests per second, however many users there are; "
@@ -107,14 +122,14 @@ SCENARIO = Scenario(
             formula="T - 5 ms", source="a loop that blocks runs no timer; the lab's own is due at any moment of 5 ms", headline="10 users",
         ),
         Claim(
-            "threads", "mechanism", "`def` routes use 40 threads and no more", "tempting.threads_borrowed_max",
-            predict=lambda c: min(c.number("users"), THREADS) if "tempting" in c.variants else None, tolerance=0.0,
-            formula="min(C, 40)", source="AnyIO documentation, Working with threads: 40 tokens", headline="80 users in threads",
+            "threads", "mechanism", "`def` routes use 40 threads of a worker and no more", "tempting.threads_borrowed_max",
+            predict=at_once_in_threads, tolerance=0.0,
+            formula="min(C / W, 40)", source="AnyIO documentation, Working with threads: 40 tokens", headline="80 users in threads",
         ),
         Claim(
             "tempting_throughput", "harm", "`def` serves 40 / T: eighty users take turns", "tempting.throughput_rps",
-            predict=lambda c: served(c, min(c.number("users"), THREADS)) if "tempting" in c.variants else None,
-            formula="min(C, 40) / T", source="a queue with 40 servers (AnyIO documentation, Working with threads)", tolerance=0.20,
+            predict=served_by_threads,
+            formula="min(C, 40 W) / T", source="a queue with 40 servers (AnyIO documentation, Working with threads)", tolerance=0.20,
             headline="80 users in threads",
         ),
         Claim(
