@@ -31,7 +31,16 @@ def _fingerprint(root: Path) -> str:
     files = [*(root / "scenarios").glob("*/*.py"), *(root / "lab" / "loadgen").glob("*.py")]
     files += [
         root / "lab" / name
-        for name in ("model.py", "loads.py", "references.py", "describe.py", "codec.py", "faults.py")
+        for name in (
+            "model.py",
+            "loads.py",
+            "references.py",
+            "describe.py",
+            "codec.py",
+            "faults.py",
+            "surroundings.py",
+            "survival.py",
+        )
     ]
     for path in sorted(files):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())

@@ -19,68 +19,21 @@ from lab.loads import StagedLoad as StagedLoad
 from lab.looks import SecondLook as SecondLook
 from lab.references import MetricExpression as MetricExpression
 from lab.references import MetricRef as MetricRef
+from lab.surroundings import CeleryWorker as CeleryWorker
+from lab.surroundings import Event as Event
+from lab.surroundings import HttpKind as HttpKind
+from lab.surroundings import LoopKind as LoopKind
+from lab.surroundings import Proxy as Proxy
+from lab.surroundings import Server as Server
+from lab.surroundings import ServerKind as ServerKind
+from lab.surroundings import Service as Service
+from lab.surroundings import Upstream as Upstream
+from lab.survival import BeforeAfter as BeforeAfter
+from lab.survival import Survival as Survival
 
 # ---------------------------------------------------------------- conditions
 
-ServerKind: TypeAlias = Literal["uvicorn", "gunicorn", "gunicorn-uvicorn", "granian"]
-LoopKind: TypeAlias = Literal["uvloop", "asyncio"]
-HttpKind: TypeAlias = Literal["httptools", "h11"]
-Service: TypeAlias = Literal["postgres", "redis", "upstream", "celery"]
 Scalar: TypeAlias = str | int | float | bool
-
-
-@dataclass(frozen=True)
-class Server:
-    """The server configuration of a condition.  ``gunicorn`` is its native asgi worker, ``options`` are extra arguments."""
-
-    kind: ServerKind = "uvicorn"
-    workers: int = 1
-    loop: LoopKind = "uvloop"
-    http: HttpKind = "httptools"
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happens to the system during the load, ``at_s`` after its start; stored and shaded on charts.
-
-    ``kill`` and ``term`` send a signal to ``whom``: ``worker`` (the first), ``querying`` (the worker whose connection runs
-    a statement now), ``child`` (a process that a worker started), ``server`` (the whole tree), ``celery`` (the whole trees),
-    ``celery_main`` (without the pool), ``celery_child`` (one pool process).  ``start`` starts the server or the Celery worker again.
-    ``sql`` and ``redis`` run ``statement``.
-    ``fault`` sets the fault proxy's mode to ``statement``.
-    """
-
-    at_s: float
-    action: Literal["kill", "term", "start", "sql", "redis", "fault"]
-    whom: str = ""
-    statement: str = ""
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The slow neighbour that a target calls: a real HTTP server of the lab that answers after ``delay_s``."""
-
-    delay_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class CeleryWorker:
-    """A Celery worker of the variant's own ``celery_app``, started and supervised like a server."""
-
-    concurrency: int = 1
-    workers: int = 1
-    pool: str = "prefork"
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """The fault proxy and where it stands: in front of the target, PostgreSQL, Redis or the upstream."""
-
-    where: Literal["target", "postgres", "redis", "upstream"] = "target"
-    mode: str = "pass"
 
 
 @dataclass(frozen=True)
@@ -249,50 +202,6 @@ class Chart:
     theory: tuple[str, ...] = ()
     log_x: bool = False
     log_y: bool = False
-
-
-@dataclass(frozen=True)
-class BeforeAfter:
-    """The finding in one line: the same number of the naive and of the fixed app under one condition.
-
-    ``metric`` has no variant ("throughput_rps", "latency_p50_s[2 parts] / latency_p50_s[1 part]"); ``words`` name it with its unit as one
-    says it ("requests per second", "queries for one expiry"); ``situation`` is what happens, in a sentence without formula letters.
-    ``condition`` is a label, ``fixed`` the variant that is shown beside naive.
-    """
-
-    metric: str
-    words: str
-    condition: str
-    situation: str
-    fixed: str = "correct"
-
-
-@dataclass(frozen=True)
-class Survival:
-    """What a remedy must hold while a service or a process of it fails; ``lab.faults`` makes the conditions and claims of it.
-
-    ``user`` works steadily (``users`` of them, closed loop) and counts what it did.  ``answer_within_s`` is the longest that any request may
-    take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
-    maps a word ("lost", "doubled", "leaked") to a metric that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
-    beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
-    ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs that can never succeed (``poison``:
-    the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here.
-    """
-
-    user: str
-    answer_within_s: float
-    recover_within_s: float
-    ledger: Mapping[str, str] = field(default_factory=dict)
-    variants: tuple[str, ...] = ("correct",)
-    limits: Mapping[str, str] = field(default_factory=dict)
-    users: int = 4
-    workers: int = 2
-    env: Mapping[str, str] = field(default_factory=dict)
-    setup_sql: str = ""
-    upstream: Upstream | None = None
-    celery: CeleryWorker | None = None
-    also: tuple[Literal["pool", "poison"], ...] = ()
-    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

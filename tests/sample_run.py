@@ -18,13 +18,16 @@ from analysis.model import (
     Estimate,
     GateResult,
     GotchaVerdict,
+    PairValues,
     RunVerdicts,
+    Seen,
     VerdictName,
 )
 from analysis.statistics import of_ratios, of_values
 from lab.codec import to_json
 from lab.model import (
     SAMPLE_COLUMNS,
+    BeforeAfter,
     Chart,
     ClaimPlan,
     ClosedLoad,
@@ -176,6 +179,8 @@ def blocked_plan() -> GotchaPlan:
         BLOCKED, "A blocked loop", conditions, claims, charts,
         answer="With ten users the blocking call serves {blocked:.0f}/s, awaited {awaited:.0f}/s.",
         disagrees_with_source="Nothing is lost silently: the loop says so.",
+        before_after=BeforeAfter("throughput_rps", "answers per second", "10 users on 1", "Ten users call a route that blocks."),
+        labels={"naive": "blocking", "correct": "awaited"},
     )  # fmt: skip
 
 
@@ -409,7 +414,20 @@ def verdict_of(plan: GotchaPlan, verdict: VerdictName) -> GotchaVerdict:
         doubts,
         metrics,
         failed,
+        _seen(plan, metrics),
     )
+
+
+def _seen(plan: GotchaPlan, metrics: Mapping[str, Mapping[str, Mapping[str, PairValues]]]) -> Seen | None:
+    """The finding in one line, from the same numbers."""
+    said = plan.before_after
+    if said is None:
+        return None
+    key = next(c.key for c in plan.conditions if c.label == said.condition)
+    naive, fixed = (
+        sum(v for v in metrics[key][variant][said.metric] if v is not None) / PAIRS for variant in ("naive", said.fixed)
+    )
+    return Seen(said.words, "requests/s", said.situation, key, naive, fixed, None, plan.label_of(said.fixed))
 
 
 # ---------------------------------------------------------------- the whole run on disk

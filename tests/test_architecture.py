@@ -69,6 +69,7 @@ def test_analysis_starts_nothing(path: Path) -> None:
         "lab.rows",
         "lab.codec",
         "lab.grid",
+        "lab.faults",
         "lab.attempts",
         "lab.errors",
         "lab.store",

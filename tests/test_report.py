@@ -193,9 +193,13 @@ def test_an_image_in_a_readme_is_never_fetched() -> None:
 def test_a_page_answers_with_numbers_and_says_how_sure_it_is(blocked: Page) -> None:
     text = blocked.text
     assert "With ten users the blocking call serves 20/s, awaited 198/s." in text
-    assert "Reproduced" in text and VERDICTS["reproduced"].meaning in text and "Indicative" in text
-    assert "5 of 5 claims came out as predicted; 3 pairs a condition" in text
-    assert "gates that apply passed" in text and "1 doubt" in text
+    assert "Reproduced" in text and VERDICTS["reproduced"].meaning in text and "A quick run." in text
+    assert "Affects naive: 19.8 · fixed: 198 answers per second · 5 of 5 checks as predicted" in text
+    assert "naive 19.8 → awaited 198" in text and "Ten users call a route that blocks." in text
+    assert (
+        "3 checks of harm and fix came out as predicted (0 of them exactly, up to 3 repeats)" in text
+        and "1 doubt" in text
+    )
 
 
 def test_a_page_has_theory_beside_measurement(blocked: Page) -> None:
@@ -227,7 +231,11 @@ def test_a_page_links_to_the_raw_trials_that_exist(blocked: Page) -> None:
 
 
 def test_a_failed_gate_is_named_where_the_answer_is(evil: Page) -> None:
-    assert "1 gate failed" in evil.text and "✕ failed 1 of 1" in evil.text and "close other programs" in evil.text
+    assert (
+        "1 measurement check failed" in evil.text
+        and "✕ failed 1 of 1" in evil.text
+        and "close other programs" in evil.text
+    )
 
 
 def test_a_chart_that_cannot_be_drawn_says_why_and_the_others_stand(evil: Page) -> None:
@@ -369,7 +377,8 @@ def test_the_matrix_for_the_readme(sample: Sample, tmp_path: Path) -> None:
     text = matrix.matrix_markdown(sample.verdicts, sample.plan.gotchas)
     lines = text.splitlines()
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
-    assert "**35**, predicted 35<br>" in lines[2] and "◐ Smaller" in lines[2]
+    assert "affects naive" in lines[2] and "◐ Smaller" in lines[2]
+    assert any("**19.8 → 198 answers per second**" in line and "5 of 5 checks as predicted" in line for line in lines)
     assert "<script" not in text
     readme = tmp_path / "README.md"
     readme.write_text(f"# Lab\n\n{matrix.BEGIN}\nold\n{matrix.END}\n\nend\n")
@@ -381,6 +390,6 @@ def test_the_matrix_for_the_readme(sample: Sample, tmp_path: Path) -> None:
 def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# Lab\n")
-    with pytest.raises(StoreError, match="no place for the matrix"):
+    with pytest.raises(StoreError, match="no place for what was measured"):
         matrix.update_readme(readme, "x")
     assert readme.read_text() == "# Lab\n"
