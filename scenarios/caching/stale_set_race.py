@@ -9,6 +9,7 @@ What counts is read at the end: what the application answers against what was wr
 """
 
 import time
+from typing import ClassVar
 
 import gevent
 from locust import task
@@ -23,6 +24,7 @@ CACHE_TTL_S = 60  # CACHE_TTL_S in all targets: longer than the whole condition
 NATURAL_KEYS = 90
 NATURAL_USERS = 60  # half of them read, half write
 NATURAL_S = 0.75
+WARM_S = 0.5
 HELD_KEYS = 5  # writers and readers together are as many as asyncpg's pool has connections
 HELD_S = 1.1  # less than QUERY_S in correct.py after the writes begin (0.3 s)
 HOLD_ROWS = f"""
@@ -34,6 +36,8 @@ HOLD_ROWS = f"""
 class Pair(LabUser):
     """User 0 reads each key once from a cold cache, user 1 changes it in the middle of that load; then both look."""
 
+    changed: ClassVar[set[int]] = set()  # keys whose write was confirmed
+
     def journey(self) -> None:
         begin = time.monotonic()  # both users are released at one instant
         for key in range(1, ROUNDS + 1):
@@ -41,7 +45,7 @@ class Pair(LabUser):
             if self.number == 0:
                 self.get(f"/prices/{key}", name="read")
             else:
-                self.put(f"/prices/{key}", name="write", json={"price_cents": 200})
+                self.write(key)
         if self.number == 0:
             self.wait_until(begin + ROUNDS * ROUND_S)
             self.look(ROUNDS)
@@ -50,10 +54,16 @@ class Pair(LabUser):
         """Sleep until an instant of the monotonic clock."""
         gevent.sleep(max(0.0, instant - time.monotonic()))
 
+    def write(self, key: int) -> None:
+        """Change a price; a write that was refused has changed nothing."""
+        if self.put(f"/prices/{key}", name="write", json={"price_cents": 200}).status == 204:
+            self.changed.add(key)
+
     def look(self, keys: int) -> None:
-        """Count the keys for which the application still answers the old price."""
+        """Count the keys that were changed and for which the application still answers the old price."""
         for key in range(1, keys + 1):
-            self.count("stale", self.get(f"/prices/{key}", name="look").json()["price_cents"] != 200)
+            price = self.get(f"/prices/{key}", name="look").json()["price_cents"]
+            self.count("stale", key in self.changed and price != 200)
 
 
 class Before(Pair):
@@ -62,7 +72,7 @@ class Before(Pair):
     def journey(self) -> None:
         if self.number == 0:
             for key in range(1, ROUNDS + 1):
-                self.put(f"/prices/{key}", name="write", json={"price_cents": 200})
+                self.write(key)
                 self.get(f"/prices/{key}", name="read")
             self.look(ROUNDS)
 
@@ -75,7 +85,7 @@ class Held(Pair):
         key = 1 + self.number % HELD_KEYS
         self.wait_until(begin + (0.3 if self.number < HELD_KEYS else 0.7))  # the rows are held from the start
         if self.number < HELD_KEYS:
-            self.put(f"/prices/{key}", name="write", json={"price_cents": 200})
+            self.write(key)
         else:
             read = self.get(f"/prices/{key}", name="read")
             self.count("read_before_commit", time.monotonic() < begin + HELD_S and read.json()["price_cents"] != 200)
@@ -88,7 +98,8 @@ class Crowd(Pair):
     """Each key is read once and written once, at moments that have nothing to do with each other."""
 
     def journey(self) -> None:
-        begin = time.monotonic()
+        begin = time.monotonic() + WARM_S
+        self.get("/prices/200", name="no such price", expect={404})  # opens the connections to both services
         readers = NATURAL_USERS // 2
         mine = range(1 + self.number % readers, NATURAL_KEYS + 1, readers)
         for at, key in sorted((self.rng.uniform(0, NATURAL_S), key) for key in mine):
@@ -96,7 +107,7 @@ class Crowd(Pair):
             if self.number < readers:
                 self.get(f"/prices/{key}", name="read")
             else:
-                self.put(f"/prices/{key}", name="write", json={"price_cents": 200})
+                self.write(key)
         if self.number == 0:
             self.wait_until(begin + NATURAL_S + 1.0)  # the slowest of the others has ended
             self.look(NATURAL_KEYS)
