@@ -1,6 +1,7 @@
 """Places orders, each Idempotency-Key once: the key is a row with a lease, and the charge carries a key as well."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 POOL_SIZE = 20
-DATABASE_TIMEOUT_S = 1.0
-PAYMENT_TIMEOUT_S = 2.0
+DATABASE_TIMEOUT_S, PAYMENT_TIMEOUT_S, SLOW_S = 1.0, 2.0, 1.0
 LEASE_S = 3.5  # more than a payment and what follows it: the key of a worker that died is free again after that
 AWAY: tuple[type[Exception], ...] = (
     OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
@@ -30,6 +30,7 @@ KNOWN = "SELECT request, response FROM idempotency_keys WHERE customer_id = $1 A
 FREE = "UPDATE idempotency_keys SET locked_until = now() WHERE customer_id = $1 AND key = $2 AND locked_until = $3"
 REMEMBER = """UPDATE idempotency_keys SET response = $4
     WHERE customer_id = $1 AND key = $2 AND locked_until = $3 RETURNING true"""
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -83,6 +84,8 @@ async def charge(app: FastAPI, new: NewOrder, key: str) -> None:
     async with asyncio.timeout(PAYMENT_TIMEOUT_S):
         answer = await app.state.payments.post("/charges", json=body, headers={"Idempotency-Key": key})
     answer.raise_for_status()
+    if answer.elapsed.total_seconds() > SLOW_S:  # the one sign of a provider that stalls and answers in time
+        log.warning("the charge took %s", answer.elapsed)
 
 
 @app.get("/charges")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +18,13 @@ from redis.asyncio import Redis
 POOL_SIZE = 20
 DATABASE_TIMEOUT_S = 1.0
 PAYMENT_TIMEOUT_S = 2.0
+SLOW_S = 1.0
 RESULT_TTL_S = 86_400
 AWAY: tuple[type[Exception], ...] = (
     OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
 )  # fmt: skip
 PLACE = "INSERT INTO orders (customer_id, total_cents) VALUES ($1, $2) RETURNING id"
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -87,6 +90,8 @@ async def charge(app: FastAPI, new: NewOrder) -> None:
     async with asyncio.timeout(PAYMENT_TIMEOUT_S):
         answer = await app.state.payments.post("/charges", json=body)
     answer.raise_for_status()
+    if answer.elapsed.total_seconds() > SLOW_S:  # the one sign of a provider that stalls and answers in time
+        log.warning("the charge took %s", answer.elapsed)
 
 
 @app.get("/charges")

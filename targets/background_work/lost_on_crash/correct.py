@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 POOL_SIZE = 10
 DATABASE_TIMEOUT_S = 1.0
 MAIL_TIMEOUT_S = 4.0
+SLOW_S = 1.0
 LEASE_S = 6.0  # more than MAIL_TIMEOUT_S and DATABASE_TIMEOUT_S: a job of a dead process is due again after that
 JOBS_AT_ONCE = 4  # in each process
 POLL_S = 0.5
@@ -82,6 +83,8 @@ async def send_mail(app: FastAPI, user_id: int) -> None:
     key = {"Idempotency-Key": f"welcome-{user_id}"}
     answer = await app.state.mail.post("/mails/welcome", json={"user_id": user_id}, headers=key)
     answer.raise_for_status()
+    if answer.elapsed.total_seconds() > SLOW_S:  # the one sign of a provider that stalls and answers in time
+        log.warning("the mail took %s", answer.elapsed)
 
 
 async def ask(app: FastAPI, statement: str, *values: object) -> asyncpg.Record | None:

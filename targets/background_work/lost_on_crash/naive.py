@@ -1,5 +1,6 @@
 """Creates users, and welcomes each by mail in a background task."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,12 @@ from pydantic import BaseModel, Field
 POOL_SIZE = 10
 DATABASE_TIMEOUT_S = 1.0
 MAIL_TIMEOUT_S = 4.0
+SLOW_S = 1.0
 AWAY: tuple[type[Exception], ...] = (
     OSError, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError, asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
 )  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -60,6 +63,8 @@ async def send_mail(app: FastAPI, user_id: int) -> None:
     key = {"Idempotency-Key": f"welcome-{user_id}"}
     answer = await app.state.mail.post("/mails/welcome", json={"user_id": user_id}, headers=key)
     answer.raise_for_status()
+    if answer.elapsed.total_seconds() > SLOW_S:  # the one sign of a provider that stalls and answers in time
+        log.warning("the mail took %s", answer.elapsed)
 
 
 async def welcome(app: FastAPI, user_id: int) -> None:
