@@ -16,9 +16,7 @@ from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 
 POOL_SIZE = 20
-DATABASE_TIMEOUT_S = 1.0
-PAYMENT_TIMEOUT_S = 2.0
-SLOW_S = 1.0
+DATABASE_TIMEOUT_S, PAYMENT_TIMEOUT_S, SLOW_S = 1.0, 2.0, 1.0
 RESULT_TTL_S = 86_400
 AWAY: tuple[type[Exception], ...] = (
     OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
