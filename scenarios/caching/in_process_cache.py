@@ -69,7 +69,8 @@ class Steady(LabUser):
         if self.put(f"{path}/price", name="write", json={"price_cents": self.price}).status == 204:
             self.earlier |= {1101 + self.number if not self.confirmed else self.confirmed}
             self.confirmed = self.price
-        for _ in range(2):  # workers take connections in turn: one more read, or each would write where it read and never meet an old price
+        # Workers take connections in turn: with one read, each write would go to the worker that read last, and no old price were met.
+        for _ in range(2):
             self.reconnect()
             reply = self.get(path, name="read")
             if reply.status == 200:
