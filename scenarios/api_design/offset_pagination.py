@@ -260,7 +260,7 @@ SCENARIO = Scenario(
             formula="0", source="both orders are total", headline="depth with index",
         ),
         Claim(
-            "tax", "tax", "the first page of a keyset takes at most a third longer",
+            "tax", "tax", "the first page of a keyset takes at most 30% longer",
             "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]", relation="at_most",
             predict=lambda c: indexed(c, 1.0), tolerance=0.3, null=1.0,
             formula="1, and a cursor to make", source="the same statement but for OFFSET 0; Python makes the cursor of the last row",
