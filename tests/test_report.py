@@ -377,7 +377,7 @@ def test_the_matrix_for_the_readme(sample: Sample, tmp_path: Path) -> None:
     text = matrix.matrix_markdown(sample.verdicts, sample.plan.gotchas)
     lines = text.splitlines()
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
-    assert "affects naive" in lines[2] and "◐ Smaller" in lines[2]
+    assert "harm: **35**, " in lines[2] and "◐ Smaller" in lines[2]
     assert any("**19.8 → 198 answers per second**" in line and "5 of 5 checks as predicted" in line for line in lines)
     assert "<script" not in text
     readme = tmp_path / "README.md"

@@ -64,6 +64,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
+def _led(verdict: GotchaVerdict) -> str:
+    """For a scenario that names no number to show before and after: the leading harm and fix, each with its figure and sentence."""
+    found = [(kind, claim) for kind in ("harm", "fix") if (claim := lead(verdict, kind)) is not None]
+    return "<br>".join(f"{kind}: **{_cell(measured(claim))}**, {_cell(claim.statement)}" for kind, claim in found)
+
+
 def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
     """A table, one row a gotcha in the order of topics; gotchas without a verdict say so."""
     by_slug: Mapping[str, GotchaVerdict] = {one.gotcha: one for one in verdicts.gotchas}
@@ -75,7 +81,7 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
             lines.append(f"| {link} | | | | not yet judged |")
             continue
         word, told = VERDICTS[verdict.verdict], summary.line(verdict.seen).replace(" -> ", " → ")
-        finding = f"**{_cell(told)}**" if told else f"{summary.affects(verdict)}, {summary.fixed(verdict)}"
+        finding = f"**{_cell(told)}**" if told else _led(verdict)
         survived = survived_text(survival_table(plan, verdict))
         badge = f"{word.symbol} {word.label}<br>{summary.standing_of(verdict.claims).text}"
         lines.append(f"| {link} | {finding} | {_cell(cost(verdict))} | {survived} | {badge} |")
