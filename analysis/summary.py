@@ -84,7 +84,7 @@ def number(value: float, unit: str) -> str:
     """A value of the line: with the unit of a time, a size or a ratio; a rate or a count has its unit in the words beside it."""
     if value == math.inf:
         return "never"
-    return human(value, "" if unit == "requests/s" else unit)
+    return human(value, "" if unit in ("requests/s", "per burst", "per request") else unit)
 
 
 def line(seen: Seen | None) -> str:

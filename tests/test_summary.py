@@ -20,6 +20,10 @@ def test_a_rate_has_its_unit_in_words_a_time_beside_the_number() -> None:
     )
     assert summary.line(replace(SEEN, naive=math.inf)) == "never -> 94 requests per second"
     assert summary.line(replace(SEEN, naive=None, reason="gate G9")) == "not measured (gate G9)"
+    assert (
+        summary.line(replace(SEEN, unit="per burst", naive=50.0, fixed=1.0, words="queries for one expiry"))
+        == "50 -> 1 queries for one expiry"
+    )
     assert summary.line(None) == ""
 
 
