@@ -7,13 +7,20 @@ from analysis.metrics import METRICS, parse_metric
 from lab.errors import UsageError
 from lab.model import GotchaPlan, MetricExpression
 
+UNMEASURED = ("ecdf", "timeline")
+"""Kinds of charts that draw the trial itself: their ``metric`` names a row of it, such as ``latency``, and no metric."""
+
 
 def _metrics(plan: GotchaPlan) -> list[tuple[str, str]]:
     """What asks for a metric, and the metric's name."""
     claimed = [
         (f"claim {one.id}", ref.metric) for one in plan.claims for ref in MetricExpression.parse(one.metric).refs
     ]
-    drawn = [(f"chart {one.title!r}", parse_metric(one.metric)[0]) for one in plan.charts if one.metric]
+    drawn = [
+        (f"chart {one.title!r}", parse_metric(one.metric)[0])
+        for one in plan.charts
+        if one.metric and one.kind not in UNMEASURED
+    ]
     return [*claimed, *drawn]
 
 
