@@ -102,7 +102,7 @@ def test_it_never_waits_for_an_answer_before_it_asks_again() -> None:
     everybody = threading.Barrier(10)
 
     def answer(connection: socket.socket, number: int) -> None:
-        everybody.wait(30)
+        everybody.wait(300)
         connection.sendall(GOOD)
 
     with server(answer) as (url, heads):
@@ -245,7 +245,7 @@ def test_it_stands_beside_a_load_from_the_beginning_to_the_end() -> None:
             before = len(heads)
             start_ns = time.monotonic_ns()
             witness.begin(start_ns)
-            assert enough.wait(60)
+            assert enough.wait(300)
         planned = [one.planned_ns for one in witness.asked]
         assert before == 0, "it asks nothing before the load"
         assert planned == list(instants_ns(start_ns, 200.0, 5))[: len(planned)], "the plan, without a gap"

@@ -50,7 +50,7 @@ class Visitor(LabUser):
 
 def in_child(code: str) -> str:
     """Code that needs gevent runs in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

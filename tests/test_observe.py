@@ -198,7 +198,7 @@ def actor_child(actor: Actor) -> int:
 
 
 def wait_gone(actor: Actor) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while Kin().children(actor.pid):
         assert time.monotonic() < deadline
 

@@ -248,7 +248,7 @@ def test_a_scenario_is_an_ordinary_locustfile(tmp_path: Path) -> None:
             server.url,
             "--json",
         ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     seen = {entry["name"]: (entry["num_requests"], entry["num_failures"]) for entry in json.loads(done.stdout)}
     assert seen == {"usual": (3, 0), "expected": (3, 0), "failure": (6, 6)}
 
@@ -269,5 +269,5 @@ def test_by_hand_what_is_not_supported_is_refused_with_the_reason(tmp_path: Path
         "-H",
         "https://127.0.0.1:1",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "not TLS" in done.stderr

@@ -200,7 +200,7 @@ def test_ctrl_c_ends_the_child_keeps_what_is_done_and_can_be_resumed(tmp_path: P
     with (tmp_path / "fifo").open():  # returns when the child is up
         pass
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "--resume" in errors
     assert (tmp_path / "asked-to-end").exists()
     assert [one.name for one in read(folder)] == ["tour-001"]
@@ -210,7 +210,7 @@ def test_ctrl_c_ends_the_child_keeps_what_is_done_and_can_be_resumed(tmp_path: P
 def test_it_starts_as_a_plain_script(tmp_path: Path) -> None:
     kept(tmp_path, GOOD)
     command = [sys.executable, str(ROOT / "scripts" / "stability.py"), "--report", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "Stable" in done.stdout, done.stderr
-    nothing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
+    nothing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True, timeout=300)
     assert nothing.returncode == 1 and "no stability folder" in nothing.stderr and "Traceback" not in nothing.stderr
