@@ -9,10 +9,10 @@ from analysis.before_after import seen_of
 from analysis.case import Case as Case
 from analysis.case import collect as collect
 from analysis.case import wanted_metrics as wanted_metrics
-from analysis.doubting import doubts_of, merged, most_overloaded, run_doubts
+from analysis.doubting import doubts_of, merged, run_doubts
 from analysis.facts import TrialFacts
 from analysis.frames import RunLike
-from analysis.gates import GATES, Cell, check_gates
+from analysis.gates import Cell, check_gates
 from analysis.metrics import METRICS, family_of, unit_of_expression
 from analysis.metrics.database import unmatched_patterns
 from analysis.missing import judge_values
@@ -25,9 +25,10 @@ from analysis.model import (
     PairValues,
     RunVerdicts,
 )
-from analysis.readings import NOT_RUN, Readings, estimate_of, fewest_left, is_logarithmic, read_pairs
+from analysis.readings import NOT_RUN, Readings, estimate_of, is_logarithmic
 from analysis.regime import regime_of
 from analysis.several import with_holm
+from analysis.usable import Unusable, usable
 from analysis.verdicts import Conclusion, Question, gotcha_verdict, worst
 from analysis.yardstick import ceiling_of
 from lab.codec import to_json
@@ -35,46 +36,6 @@ from lab.errors import StoreError
 from lab.model import ClaimPlan, GotchaPlan, MetricExpression
 from lab.record import Environment, TrialRecord
 from lab.store import RunFolder, write_bytes
-
-# ---------------------------------------------------------------- what comes before the numbers
-
-
-def _failed_gates(case: Case, expression: MetricExpression, key: str) -> list[GateResult]:
-    spoils = {gate.name: gate.spoils for gate in GATES}
-    families = {family_of(ref) for ref in expression.refs}
-    return [one for one in case.gates.get(key, ()) if one.passed is False and families & spoils[one.gate]]
-
-
-def spoiling(results: Sequence[GateResult]) -> tuple[GateResult | None, dict[int, GateResult]]:
-    """The first failed gate that is about the whole condition, and the pairs that others spoil, each with its first gate."""
-    whole = next((one for one in results if not one.pairs), None)
-    pairs: dict[int, GateResult] = {}
-    for one in results:
-        for pair in one.pairs:
-            pairs.setdefault(pair, one)
-    return whole, pairs
-
-
-def _suppressed(case: Case, expression: MetricExpression, key: str) -> str:
-    """Why a time means nothing here: an arm that it reads was overloaded."""
-    for ref in expression.refs:
-        if METRICS[ref.metric].queues and most_overloaded(case.done(key), ref.variant):
-            return f"{ref.variant} was overloaded: {ref.metric} only measures how long the load lasted"
-    return ""
-
-
-def _unmatched(case: Case, expression: MetricExpression) -> str:
-    """Why a number that reads a named query is none: its pattern matched nothing in any arm."""
-    for ref in expression.refs:
-        if ref.metric.startswith("sql_") and ref.arg in case.unmatched:
-            return f"the pattern of query {ref.arg!r} ({case.plan.queries[ref.arg]!r}) matched no statement in any arm"
-    return ""
-
-
-def _no_data(case: Case, expression: MetricExpression, key: str, readings: Readings) -> str:
-    reasons = list(dict.fromkeys(one.reason for one in readings.missing))
-    arms = " and ".join(ref.variant for ref in expression.refs)
-    return "no data: " + ("; ".join(reasons) if case.facts.get(key) and reasons else f"no finished trial of {arms}")
 
 
 def _answered(case: Case, expression: MetricExpression, key: str) -> float | None:
@@ -91,27 +52,10 @@ def judge_condition(case: Case, claim: ClaimPlan, key: str) -> ConditionVerdict:
     """A claim under one condition: no data, a broken pattern, a failed gate and an overload come before the numbers."""
     predicted = claim.predictions[key]
     expression = MetricExpression.parse(claim.metric)
-    unknown = [ref.metric for ref in expression.refs if ref.metric not in METRICS]
-    if unknown:
-        return ConditionVerdict(key, predicted, None, "inconclusive", f"there is no metric {unknown[0]!r}", 0)
-    readings = read_pairs(case.facts.get(key, ()), expression, case.planned_pairs(key))
-    planned, whole = readings.planned, readings
-    if broken := _unmatched(case, expression):
-        return ConditionVerdict(key, predicted, None, "invalid", broken, 0, planned=planned)
-    if not readings.values:
-        reason = _no_data(case, expression, key, readings)
-        return ConditionVerdict(key, predicted, None, "inconclusive", reason, 0, planned=planned)
-    gate, spoiled = spoiling(_failed_gates(case, expression, key))
-    readings = readings.without(spoiled)
-    if gate is None and planned - len(readings.spoiled) < fewest_left(planned):
-        gate = next(iter(readings.spoiled.values()))
-    if gate is not None:
-        left = f"; {whole.without(spoiled).note}" if readings.spoiled else ""
-        reason = f"gate {gate.gate} failed: {gate.detail.rstrip('.')}{left}. {gate.advice}".strip()
-        return ConditionVerdict(key, predicted, None, "invalid", reason, len(readings.values), planned=planned)
-    if overloaded := _suppressed(case, expression, key):
-        return ConditionVerdict(key, predicted, None, "inconclusive", overloaded, len(readings.values), planned=planned)
-    return _judged(case, claim, key, expression, readings)
+    found = usable(case, expression, key)
+    if isinstance(found, Unusable):
+        return ConditionVerdict(key, predicted, None, found.verdict, found.reason, found.pairs, planned=found.planned)
+    return _judged(case, claim, key, expression, found)
 
 
 def _judged(
