@@ -85,12 +85,14 @@ def survival_table(plan: GotchaPlan, verdict: GotchaVerdict) -> list[Held]:
 
 
 def survived_text(rows: list[Held]) -> str:
-    """ "9 of 11 faults, 1 limit": of the remedies' rows; "" where no fault was run."""
+    """ "9 of 11 held, 1 limit named": remedies times faults; "" where no fault was run."""
     own = [row for row in rows if row.variant != "naive"]
     if not own:
         return ""
     limits = sum(row.word == LIMIT for row in own)
-    text = f"{sum(row.holds for row in own)} of {len(own)} faults held"
+    remedies = len({row.variant for row in own})
+    over = "faults" if remedies == 1 else f"faults over {remedies} remedies"
+    text = f"{sum(row.holds for row in own)} of {len(own)} {over} held"
     return text + (f", {limits} {'limit' if limits == 1 else 'limits'} named" if limits else "")
 
 

@@ -11,6 +11,7 @@ Each fault that the scenario's services and server can have is a condition of it
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Service, Survival, Upstream
 
@@ -29,12 +30,12 @@ ANSWERS, RECOVERS, SEEN = "answers", "recovers", "seen"
 class Fault:
     """One thing that goes wrong.  ``service`` is who must be there for it; ``server`` and ``client`` always are.
 
-    ``where`` is where the proxy stands, if it does anything.  ``begin`` and ``end`` are (seconds, action, whom, statement).
+    ``where`` is where the proxy stands, if it does anything; ``events`` begin and end the fault.
     ``lasting`` False for what is over in an instant: nobody has to log it.
     """
 
     name: str
-    service: Service | str
+    service: Service | Literal["server", "client", "pool", "poison"]
     where: str = ""
     events: tuple[Event, ...] = ()
     lasting: bool = True
@@ -158,7 +159,7 @@ def claims_of(survival: Survival, faults: Sequence[Fault]) -> Iterator[Claim]:
 def survival_of(scenario: Scenario) -> tuple[tuple[Condition, ...], tuple[Claim, ...]]:
     """The conditions and claims of a scenario's fault matrix; both empty where it has none.
 
-    Raises ValueError for a limit that names no variant and fault of the matrix: a hole that is excused by a misspelt name.
+    Raises ValueError for a limit or an exception that names no fault of the matrix: a hole must not be excused by a misspelt name.
     """
     survival = scenario.survival
     if survival is None:
@@ -167,4 +168,7 @@ def survival_of(scenario: Scenario) -> tuple[tuple[Condition, ...], tuple[Claim,
     known = {f"{variant}: {fault.name}" for variant in survival.variants for fault in faults}
     if unknown := sorted(set(survival.limits) - known):
         raise ValueError(f"survival: limits name {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    every = {fault.name for fault in FAULTS}
+    if unknown := sorted(one for one in survival.without if one.rpartition(": ")[2] not in every):
+        raise ValueError(f"survival: without names {unknown[0]!r}; there are {', '.join(sorted(every))}")
     return tuple(condition_of(survival, fault) for fault in faults), tuple(claims_of(survival, faults))

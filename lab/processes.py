@@ -242,10 +242,14 @@ _ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exi
 _FRAME_LINE = re.compile(r'^File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
+LAST_WORDS = 3
+"""An error further up was survived: what ended the process stands in the last lines (a server adds that its start failed)."""
+
+
 def reason_in(log: str, lines: int) -> str:
     """What a log says last, on one line: of a Python traceback the error and the last file of somebody's own, else the last ``lines``."""
     found = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [index for index, line in enumerate(found) if _ERROR_LINE.match(line)]
+    errors = [i for i, line in enumerate(found) if _ERROR_LINE.match(line) and i >= len(found) - LAST_WORDS]
     if errors:
         frames = [match for line in found[: errors[-1]] if (match := _FRAME_LINE.match(line))]
         own = [one for one in frames if "site-packages" not in one["file"] and not one["file"].startswith("<")]

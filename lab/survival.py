@@ -32,7 +32,8 @@ class Survival:
     maps a word ("lost", "doubled", "leaked") to a metric that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
     beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
     ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs that can never succeed (``poison``:
-    the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here.
+    the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here, or
+    ("variant: fault") not to that variant.
     """
 
     user: str

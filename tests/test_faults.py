@@ -22,13 +22,14 @@ from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, Scenario, Surviv
 from lab.plan import make_plan, pairs_of
 from lab.probes import send
 from lab.processes import Guard
-from lab.record import EventSeen, TrialRecord
+from lab.record import EventSeen, GeneratorSeen, TrialRecord
 from lab.services.proxy import start_proxy
 from lab.services.upstream import start_upstream
 from tests.fakes import START_NS, claim_plan, gotcha_plan
 
 SECOND = 1_000_000_000
 BEGIN_NS, END_NS = START_NS + 2 * SECOND, START_NS + 4 * SECOND
+COLUMNS = ("planned_ns", "sent_ns", "done_ns", "outcome")
 SURVIVAL = Survival("Steady", answer_within_s=1.0, recover_within_s=2.0, ledger={"lost": "final[lost]"})
 
 
@@ -89,6 +90,17 @@ def test_claims_leave_out_the_limits_that_the_page_names_and_only_those() -> Non
     assert all(claim.kind == "hold" for claim in claims)
     with pytest.raises(ValueError, match="PostgreSQL stals"):
         survival_of(scenario("postgres", survival=replace(SURVIVAL, limits={"correct: PostgreSQL stals": "misspelt"})))
+
+
+def test_a_fault_may_be_said_not_to_meet_a_variant_and_only_one_that_there_is() -> None:
+    two = replace(SURVIVAL, variants=("correct", "other"), also=("pool",), without=("correct: pool process killed",))
+    conditions, claims = survival_of(scenario("postgres", survival=two))
+    killed = next(one for one in conditions if one.fault == "pool process killed")
+    assert killed.variants == ("naive", "other")
+    spoken = {claim.id for claim in claims if claim.predict(killed) is not None}
+    assert spoken == {"other_answers", "other_recovers", "other_lost"}
+    with pytest.raises(ValueError, match="pool killed"):
+        survival_of(scenario("postgres", survival=replace(two, without=("correct: pool killed",))))
 
 
 def test_quick_runs_have_no_faults_full_runs_have_each_once() -> None:
@@ -205,6 +217,8 @@ def test_the_table_has_a_row_for_each_variant_and_the_naive_app_claims_nothing()
     assert correct.answered_s == pytest.approx(0.1)
     assert correct.holds and verdict.verdict == "reproduced"
     assert survived_text([naive, correct]) == "1 of 1 faults held"
+    twice = [correct, replace(correct, variant="other")]
+    assert survived_text(twice) == "2 of 2 faults over 2 remedies held"
     one = holds_document([correct])[0]
     assert {"kind": "hold", "fault": "f", "variant": "correct"}.items() <= one.items()
 
@@ -224,6 +238,20 @@ def test_each_hole_is_found_by_its_own_claim(trial: Any, claim: str) -> None:
     row = survival_table(plan, verdict)[1]
     assert not row.holds and row.reason
     assert survived_text([row]) == "0 of 1 faults held"
+
+
+def test_a_row_that_was_lost_under_a_fault_is_no_answer_in_time() -> None:
+    """Four requests were sent and three rows are there: the fourth may have hung."""
+    trial = trial_of(GOOD)
+    counted = GeneratorSeen(4, 4, 0, (), 0.0, 0.0, "", rows=4, never_sent=0)
+    lost = memory_trial(replace(trial.record, generator=counted), {name: trial.column(name) for name in COLUMNS})
+    _, verdict = judged(trial_of(GOOD, variant="naive"), lost)
+    answers = next(one for one in verdict.claims if one.id == "correct_answers")
+    assert answers.verdict == "invalid" and "G10" in answers.conditions[0].reason
+    whole = replace(counted, planned=3, sent=3, rows=3)
+    kept = memory_trial(replace(trial.record, generator=whole), {name: trial.column(name) for name in COLUMNS})
+    _, verdict = judged(trial_of(GOOD, variant="naive"), kept)
+    assert verdict.verdict == "reproduced"
 
 
 # ---------------------------------------------------------------- the proxy

@@ -31,7 +31,7 @@ class Gate:
 
 _TIMED: frozenset[Family] = frozenset({"time", "rate"})
 _INSIDE: frozenset[Family] = frozenset({"time", "inside", "rate", "cpu"})
-_ROWS: frozenset[Family] = frozenset({"time", "rate", "share", "count", "cpu"})
+_ROWS: frozenset[Family] = frozenset({"time", "rate", "share", "count", "cpu", "hold"})
 """Whatever is counted in rows, or divided by their number."""
 
 GATES: tuple[Gate, ...] = (
@@ -77,8 +77,8 @@ def check_gates(cell: Cell) -> tuple[GateResult, ...]:
         pairs: tuple[int, ...] = ()
         if not cell.trials:
             outcome = skip("no finished trial")
-        elif cell.condition.fault:
-            outcome = skip("a fault is played: requests are meant to be lost, and bounds are seconds")
+        elif cell.condition.fault and "hold" not in gate.spoils:
+            outcome = skip("a fault is played: requests are meant to fail, and bounds are seconds")
         elif gate.by_pair:
             outcome, pairs = _over_pairs(gate, cell)
         else:

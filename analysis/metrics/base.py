@@ -15,7 +15,7 @@ Family: TypeAlias = Literal["time", "inside", "rate", "cpu", "memory", "share", 
 """What kind of quantity a metric is: gates invalidate by family, equivalence bands go by family.
 
 ``inside`` is a time that the server's own process measured: a generator that is late cannot spoil it, noise can.
-``hold`` is a bound of seconds, or a count, under a fault: nothing that a gate sees can spoil it.
+``hold`` is a bound of seconds, or a count, under a fault: only lost or invented rows can spoil it.
 """
 
 

@@ -29,7 +29,8 @@ def how_sure(verdict: GotchaVerdict) -> str:
     repeats = max((at.pairs for one in sure for at in one.conditions if at.measured), default=0)
     text = "Nothing is sure yet."
     if sure:
-        text = f"{len(sure)} checks of harm and fix came out as predicted ({exact} of them exactly, up to {repeats} repeats)."
+        times = f"{repeats} {'repeat' if repeats == 1 else 'repeats'}"
+        text = f"{len(sure)} checks of harm and fix came out as predicted ({exact} of them exactly, up to {times})."
     if untold:
         text += f" Not sure: {'; '.join(untold[:2])}{' and more' if len(untold) > 2 else ''}."
     return text + (" A quick run." if any(one.indicative for one in verdict.claims) else "")
