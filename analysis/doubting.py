@@ -19,7 +19,7 @@ ERROR_SHARE = 0.01
 """More errors than this and a latency of the successes alone tells less than it seems (method.md 1: errors must not improve p50)."""
 RECONNECT_SHARE = 0.01
 UNEVEN = 2.0
-"""The busiest worker answered more than twice what the idlest did (claims.md K2)."""
+"""The busiest worker answered more than twice what the idlest did."""
 DRIFT = 0.25
 BUSY_SHARE = 0.60
 """method.md 3: CPU per request is taken at 60 % of the capacity at most."""

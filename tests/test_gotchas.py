@@ -32,6 +32,8 @@ HEADINGS = list(SECTIONS)
 MARKERS = (MEASURED_BEGIN, MEASURED_END)
 THREADS_OF_LIBRARIES = {"rate_limiting/in_process_limiter/slowapi_memory": 1}
 """slowapi's limiter is made at import, as its documentation has it, and its memory storage starts a timer at once."""
+CATALOGUE = frozenset((Path(__file__).parent / "catalogue_ids.txt").read_text().split())
+"""Ids of the claims that are known and may be judged; a new one is added there."""
 RELATIONS = ("about", "at_most", "at_least")
 MAX_LINES = 130
 SHARED = 0.4
@@ -277,7 +279,7 @@ def test_claims_tell_the_whole_story(slug: str) -> None:
 def test_what_a_scenario_names_exists(slug: str) -> None:
     plan = plan_of(slug)
     for one in plan["catalogue_ids"]:
-        assert one == one.lower().replace("_", "-"), f"{one} is not an id of the catalogue"
+        assert one in CATALOGUE, f"{one} is not an id of the catalogue"
     labels = [one["label"] for one in plan["conditions"]]
     for condition in plan["conditions"]:
         assert set(condition["variants"]) <= set(plan["variants"]), condition["label"]
