@@ -1,12 +1,22 @@
 """The finding in one line: naive -> fixed, the factor, and how the checks stand."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analysis import summary
+from analysis.judge import judge_run
 from analysis.model import Estimate, Seen, VerdictName
+from lab.model import BeforeAfter
+from lab.plan import make_plan
+from lab.record import TrialRecord
+from lab.runner import run_trials
+from lab.store import RunFolder
+from tests.fakes import FakeExecutor, gotcha_plan
 from tests.sample_run import pages_plan, verdict_of
 
 SEEN = Seen("requests per second", "requests/s", "Ten users.", "users", 9.81, 94.0, None, "awaited")
@@ -55,3 +65,54 @@ def test_a_check_that_was_not_tested_is_never_red(word: VerdictName, tone: str, 
     standing = summary.standing_of(claims)
     assert standing.total == len(claims)
     assert ("not tested" in standing.text) == (word == "invalid")
+
+
+# ---------------------------------------------------------------- what may be quoted
+
+
+def line_of(tmp_path: Path, change: Callable[[TrialRecord], TrialRecord] = lambda record: record) -> Seen:
+    """The line of a run of three pairs from a formula: naive 20/s, correct 100/s; ``change`` is done to every record."""
+    said = BeforeAfter("throughput_rps", "answers per second", "users=10", "Ten users.")
+    base = replace(gotcha_plan(), before_after=said, labels={"correct": "awaited"})
+    plan = make_plan("run", "now", [base], "quick", 1)
+    run = RunFolder(tmp_path)
+    run.write_plan(plan)
+
+    class Changed(FakeExecutor):
+        def perform(self, *arguments: Any) -> TrialRecord:
+            return change(super().perform(*arguments))
+
+    run_trials(
+        plan, run, Changed({"naive": 20.0, "correct": 100.0}, {"naive": 0.05, "correct": 0.05}), lambda seen: None
+    )
+    (verdict,) = judge_run(run).gotchas
+    assert verdict.seen is not None
+    return verdict.seen
+
+
+def test_the_line_has_both_numbers_and_the_factor_over_the_pairs(tmp_path: Path) -> None:
+    seen = line_of(tmp_path)
+    assert (seen.naive, seen.fixed, seen.fixed_label, seen.reason) == (20.0, 100.0, "awaited", "")
+    assert seen.factor is not None and seen.factor.value == pytest.approx(0.2)
+    assert summary.line(seen) == "20 -> 100 answers per second"
+
+
+def test_a_pair_that_crashed_is_not_left_out_of_the_line(tmp_path: Path) -> None:
+    def crashed(record: TrialRecord) -> TrialRecord:
+        if (record.variant, record.pair) != ("correct", 1):
+            return record
+        return replace(record, status="failed", reason="the server died")
+
+    seen = line_of(tmp_path, crashed)
+    assert (seen.naive, seen.fixed) == (None, None) and "pair 2: correct: the server died" in seen.reason
+
+
+def test_numbers_that_a_gate_spoiled_are_quoted_nowhere(tmp_path: Path) -> None:
+    def one_row_short(record: TrialRecord) -> TrialRecord:
+        assert record.generator is not None
+        return replace(record, generator=replace(record.generator, rows=(record.generator.rows or 0) + 1))
+
+    seen = line_of(tmp_path, one_row_short)
+    assert (seen.naive, seen.fixed, seen.factor) == (None, None, None)
+    assert seen.reason.startswith("gate G10 failed")
+    assert summary.line(seen).startswith("not measured (gate G10 failed")
