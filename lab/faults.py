@@ -106,11 +106,11 @@ def _meets(survival: Survival, variant: str, fault: Fault) -> bool:
     return f"{variant}: {fault.name}" not in survival.without
 
 
-def condition_of(survival: Survival, fault: Fault) -> Condition:
-    """The condition of one fault."""
+def condition_of(scenario: Scenario, survival: Survival, fault: Fault) -> Condition:
+    """The condition of one fault.  What the scenario's app speaks to is there under every fault, not only under its own."""
     variants = tuple(one for one in ("naive", *survival.variants) if _meets(survival, one, fault))
     last_s = max((event.at_s for event in fault.events), default=BEGINS_S)
-    upstream = survival.upstream or (Upstream() if fault.service == "upstream" else None)
+    upstream = survival.upstream or (Upstream() if "upstream" in scenario.services else None)
     return Condition(
         fault.name, ClosedLoad(survival.users), duration_s=last_s + survival.recover_within_s + MARGIN_S,
         server=Server(workers=survival.workers), user=survival.user, env=survival.env, events=fault.events, upstream=upstream,
@@ -171,4 +171,4 @@ def survival_of(scenario: Scenario) -> tuple[tuple[Condition, ...], tuple[Claim,
     every = {fault.name for fault in FAULTS}
     if unknown := sorted(one for one in survival.without if one.rpartition(": ")[2] not in every):
         raise ValueError(f"survival: without names {unknown[0]!r}; there are {', '.join(sorted(every))}")
-    return tuple(condition_of(survival, fault) for fault in faults), tuple(claims_of(survival, faults))
+    return tuple(condition_of(scenario, survival, fault) for fault in faults), tuple(claims_of(survival, faults))

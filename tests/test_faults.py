@@ -74,6 +74,8 @@ def test_each_fault_is_a_condition_that_begins_ends_and_leaves_time_to_recover()
         if any(event.action == "fault" for event in one.events):
             assert one.proxy is not None
             assert one.events[-1].statement == "pass"
+    every, _ = survival_of(scenario("postgres", "upstream"))
+    assert all(one.upstream is not None for one in every), "an app that speaks to an upstream cannot start without it"
     stalls = next(one for one in conditions if one.fault == "Redis stalls")
     assert stalls.events[-1].at_s - stalls.events[0].at_s == LASTS_S
     assert stalls.proxy is not None and stalls.proxy.where == "redis"

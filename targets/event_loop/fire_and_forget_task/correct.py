@@ -17,7 +17,7 @@ from redis import RedisError
 from redis.asyncio import BlockingConnectionPool, Redis
 
 DELAY_S = 0.3
-SUPPLIER_TIMEOUT_S, TRIES, PAUSE_S = 3.0, 8, 0.5
+SUPPLIER_TIMEOUT_S, TRIES, PAUSE_S = 1.0, 8, 0.5
 COLLECT_EVERY_S = float(os.environ.get("COLLECT_EVERY_S", "0"))  # 0: when Python thinks it is time
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = [asyncio.create_task(one) for one in (listen(app), look_again(app), collect_garbage())]
         yield
         if app.state.tasks:  # a moment for what is about to end; the rest is cancelled, and lost with the process
-            await asyncio.wait(app.state.tasks, timeout=SUPPLIER_TIMEOUT_S)
+            await asyncio.wait(app.state.tasks, timeout=3)
         for task in (*services, *app.state.tasks):
             task.cancel()
 

@@ -17,7 +17,7 @@ from redis import RedisError
 from redis.asyncio import BlockingConnectionPool, Redis
 
 DELAY_S = 0.3
-SUPPLIER_TIMEOUT_S, TRIES, PAUSE_S = 3.0, 8, 0.5
+SUPPLIER_TIMEOUT_S, TRIES, PAUSE_S = 1.0, 8, 0.5
 COLLECT_EVERY_S = float(os.environ.get("COLLECT_EVERY_S", "0"))  # 0: when Python thinks it is time
 log = logging.getLogger(__name__)
 
