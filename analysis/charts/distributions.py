@@ -58,7 +58,8 @@ def _merged(chart: Chart, data: ChartData) -> Iterator[tuple[str, int, str, NDAr
         for variant in (v for v in data.plan.variants if v in parts):
             corrected = np.sort(np.concatenate([one[0] for one in parts[variant]]))
             service = np.sort(np.concatenate([one[1] for one in parts[variant]]))
-            label = variant if len(conditions) == 1 else f"{variant}, {condition.label}"
+            said = data.plan.label_of(variant)
+            label = said if len(conditions) == 1 else f"{said}, {condition.label}"
             yield variant, index, label, corrected, service, sum(one[2] for one in parts[variant])
 
 

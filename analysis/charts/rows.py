@@ -35,7 +35,8 @@ def cpu(chart: Chart, data: ChartData) -> Picture:
         for tree in trees
     )  # fmt: skip
     several = len({index for index, _ in bars}) > 1
-    rows = tuple(f"{variant}\n{conditions[index].label}" if several else variant for index, variant in bars)
+    named = [(data.plan.label_of(variant), index) for index, variant in bars]
+    rows = tuple(f"{name}\n{conditions[index].label}" if several else name for name, index in named)
     notes = ("mean over pairs; the whole process tree of each",) + (() if several else (conditions[bars[0][0]].label,))
     return Picture(
         "cpu", chart.title, "CPU per request", "s", (Panel(""),), series, data.plan.variants, rows,

@@ -65,6 +65,11 @@ def _arms(chart: Chart, data: ChartData, conditions: Sequence[Condition]) -> tup
     return tuple(v for v in data.plan.variants if any(v in data.plan.variants_of(c) for c in conditions))
 
 
+def name_of(data: ChartData, variant: str) -> str:
+    """What a line or bar is called: what its variant does, never the name of its file."""
+    return data.plan.label_of(variant) if variant else "ratio"
+
+
 def sweep(chart: Chart, data: ChartData) -> Picture:
     """A metric over a parameter of the conditions, per variant, its predictions dashed.  ``x="level"`` sweeps inside a trial."""
     if chart.x == "level":
@@ -107,7 +112,7 @@ def _sweep_curve(
         points = [(place[c.key], metric_values(data, c.key, variant, chart.metric)) for c in curve.conditions]
         points = [(x, values) for x, values in points if values]
         if points:
-            name = ", ".join(part for part in (variant or "ratio", curve.name) if part)
+            name = ", ".join(part for part in (name_of(data, variant), curve.name) if part)
             series.append(line(name, variant, points, ratio, style))
     for claim in claims_about(chart, data):
         series += _theory(claim, [(place[c.key], claim.predictions.get(c.key)) for c in curve.conditions], style)
@@ -156,7 +161,7 @@ def scaling(chart: Chart, data: ChartData) -> Picture:
             levels[level].append(value)
     keys = [c.key for c in conditions]
     series = [
-        line(v if len(keys) == 1 else f"{v}, {data.plan.condition(key).label}", v, sorted(levels.items()), False, keys.index(key))
+        line(_level_name(data, v, keys, key), v, sorted(levels.items()), False, keys.index(key))
         for (v, key), levels in sorted(found.items(), key=lambda item: _rank(item[0], data.plan.variants, keys)) if levels
     ]  # fmt: skip
     if not series:
@@ -170,6 +175,12 @@ def scaling(chart: Chart, data: ChartData) -> Picture:
         chart.kind, chart.title, chart.x_label or "level", "", (Panel(y_words(chart, chart.metric), unit),), tuple(series),
         data.plan.variants, notes=(*notes(series), *extra), log_x=chart.log_x, log_y=chart.log_y,
     )  # fmt: skip
+
+
+def _level_name(data: ChartData, variant: str, keys: Sequence[str], key: str) -> str:
+    """The variant's label, and the condition's where there are several."""
+    name = data.plan.label_of(variant)
+    return name if len(keys) == 1 else f"{name}, {data.plan.condition(key).label}"
 
 
 def _rank(key: tuple[str, str], variants: Sequence[str], conditions: Sequence[str]) -> tuple[int, int]:
@@ -227,7 +238,7 @@ def counts(chart: Chart, data: ChartData) -> Picture:
         points = [(float(i), metric_values(data, c.key, variant, chart.metric)) for i, c in enumerate(conditions)]
         points = [(i, values) for i, values in points if values]
         if points:
-            series.append(line(variant or "ratio", variant, points, " / " in chart.metric))
+            series.append(line(name_of(data, variant), variant, points, " / " in chart.metric))
     if not series:
         raise ChartUnavailable(f"{chart.metric} was not measured in this run", "Look at the doubts and failed trials.")
     for claim in claims_about(chart, data):
@@ -266,7 +277,13 @@ def heatmap(chart: Chart, data: ChartData) -> Picture:
                 series.append(
                     Series(str(row), variant, "cell", tuple(map(float, at)), means, panel=len(panels), style=row)
                 )
-        panels.append(Panel(f"{axis_label(y_name)}", unit_of_chart(chart), variant or metric_words(chart.metric)))
+        panels.append(
+            Panel(
+                f"{axis_label(y_name)}",
+                unit_of_chart(chart),
+                variant or metric_words(chart.metric),
+            )
+        )
     if not series:
         raise ChartUnavailable(f"{chart.metric} was not measured in this run", "Look at the doubts and failed trials.")
     return Picture(

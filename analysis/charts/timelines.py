@@ -136,7 +136,7 @@ def timeline(chart: Chart, data: ChartData) -> Picture:
     if not shown or pair is None:
         raise ChartUnavailable("the samples of this run are not stored here", "Charts over time need them.")
     series = [
-        Series(variant, variant, "measured", *points[q.label, variant], panel=index)
+        Series(data.plan.label_of(variant), variant, "measured", *points[q.label, variant], panel=index)
         for index, q in enumerate(shown)
         for variant in data.plan.variants
         if points.get((q.label, variant), ((), ()))[0]
