@@ -185,6 +185,13 @@ def test_an_event_without_an_end_is_a_line(sample: Sample) -> None:
     assert (mark.at, mark.until) == (0.25, None)
 
 
+def test_lines_and_bars_are_named_by_what_the_variant_does(sample: Sample) -> None:
+    measured = [one for one in drawn(sample, BLOCKED, "sweep").series if one.role == "measured"]
+    assert [(one.variant, one.name) for one in measured] == [("naive", "blocking"), ("correct", "awaited")]
+    assert drawn(sample, BLOCKED, "cpu").categories == ("blocking", "awaited")
+    assert {one.name for one in drawn(sample, BLOCKED, "timeline").series} <= {"blocking", "awaited"}
+
+
 def test_cpu_is_stacked_per_answered_request(sample: Sample) -> None:
     picture = drawn(sample, BLOCKED, "cpu")
     by_tree = {one.name: one.y for one in picture.series}
@@ -196,7 +203,7 @@ def test_cpu_is_stacked_per_answered_request(sample: Sample) -> None:
 
 def test_heatmap_has_a_panel_per_variant_and_a_cell_per_pair_of_parameters(sample: Sample) -> None:
     picture = drawn(sample, BLOCKED, "heatmap")
-    assert [panel.title for panel in picture.panels] == ["naive", "correct"]
+    assert [panel.title for panel in picture.panels] == ["blocking", "awaited"]
     assert (picture.columns, picture.categories) == (("1", "10", "50"), ("1", "2"))
     cells = {(one.panel, one.style): one.y for one in picture.series}
     assert cells[0, 1] == pytest.approx((19.80, 39.6, 39.6), rel=1e-3)
@@ -423,7 +430,7 @@ def test_a_metric_that_the_verdict_lacks_is_measured_from_the_trials(sample: Sam
 def test_a_variant_with_too_few_answers_for_a_percentile_is_named(sample: Sample) -> None:
     picture = drawn(sample, BLOCKED, "percentiles")
     assert {one.variant for one in picture.series} == {"correct"}
-    assert any(note.startswith("naive: too few answers") for note in picture.notes)
+    assert any(note.startswith("blocking: too few answers") for note in picture.notes)
 
 
 def test_service_that_hides_under_the_corrected_line_is_said(sample: Sample) -> None:

@@ -157,7 +157,7 @@ def paint_heatmap(picture: Picture) -> "Figure":
         axes.tick_params(length=0)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
-        variant = panel.title if panel.title in picture.variants else ""
+        variant = next((s.variant for s in picture.series if s.panel == index), "")
         axes.set_title(
             panel.title, loc="left", fontweight="bold", fontsize=11.5, color=color_of(variant, picture.variants)
         )

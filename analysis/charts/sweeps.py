@@ -281,7 +281,7 @@ def heatmap(chart: Chart, data: ChartData) -> Picture:
             Panel(
                 f"{axis_label(y_name)}",
                 unit_of_chart(chart),
-                variant or metric_words(chart.metric),
+                data.plan.label_of(variant) if variant else metric_words(chart.metric),
             )
         )
     if not series:
