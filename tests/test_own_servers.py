@@ -42,6 +42,14 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield up
 
 
+@pytest.fixture
+def their_url(theirs: Services, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Their PostgreSQL, which the lab is told to use."""
+    assert theirs.postgres is not None
+    monkeypatch.setenv("LAB_POSTGRES_URL", theirs.postgres._url)
+    return theirs.postgres._url
+
+
 def state_of(url: str) -> Mapping[str, Any]:
     """What must be the same afterwards."""
     asked = {
@@ -57,13 +65,8 @@ def state_of(url: str) -> Mapping[str, Any]:
 
 
 @pytest.mark.services
-def test_a_postgresql_of_somebodys_is_left_as_it_was(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert theirs.postgres is not None
-    url = theirs.postgres._url
-    before = state_of(url)
-    monkeypatch.setenv("LAB_POSTGRES_URL", url)
+def test_a_postgresql_of_somebodys_is_left_as_it_was(their_url: str, tmp_path: Path) -> None:
+    url, before = their_url, state_of(their_url)
     dataset = tmp_path / "dataset.sql"
     dataset.write_text("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 10);")
     with Services({"postgres"}, log_folder=tmp_path) as up:
@@ -89,10 +92,8 @@ def test_a_postgresql_of_somebodys_is_left_as_it_was(
 
 @pytest.mark.services
 def test_a_postgresql_on_which_a_lab_works_is_refused_unless_that_is_wanted(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    their_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert theirs.postgres is not None
-    monkeypatch.setenv("LAB_POSTGRES_URL", theirs.postgres._url)
     with Services({"postgres"}, log_folder=tmp_path) as first:
         assert first.postgres is not None
         with pytest.raises(ServiceError, match=first.postgres._mark), Services({"postgres"}, log_folder=tmp_path):
@@ -107,12 +108,9 @@ def test_a_postgresql_on_which_a_lab_works_is_refused_unless_that_is_wanted(
 
 @pytest.mark.services
 def test_what_a_killed_lab_left_is_dropped_by_the_next_and_nothing_of_a_like_name(
-    theirs: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    their_url: str, tmp_path: Path
 ) -> None:
-    assert theirs.postgres is not None
-    url = theirs.postgres._url
-    before = state_of(url)
-    monkeypatch.setenv("LAB_POSTGRES_URL", url)
+    url, before = their_url, state_of(their_url)
     killed = Postgres(url, "LAB_POSTGRES_URL")
     killed.prepare()
     killed.fresh_copy(None)
@@ -120,19 +118,14 @@ def test_what_a_killed_lab_left_is_dropped_by_the_next_and_nothing_of_a_like_nam
     with Services({"postgres"}, log_folder=tmp_path) as up:
         assert up.postgres is not None and up.postgres._mark != killed._mark
     assert state_of(url) == before
+    alike = (("gotcha_lab_deadbeef", "gotcha_lab_notes"), ("gotcha_lab_notes", "gotcha_lab_0badcafe"))
     with psycopg.connect(url, autocommit=True) as admin:
-        for role, database in (
-            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
-            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
-        ):
+        for role, database in alike:
             admin.execute(f"CREATE ROLE {role}".encode())
             admin.execute(f"CREATE DATABASE {database} OWNER {role}".encode())
         with pytest.raises(ServiceError, match=r"gotcha_lab_0badcafe.*gotcha_lab_notes"):
             Services({"postgres"}, log_folder=tmp_path).__enter__()
-        for role, database in (
-            ("gotcha_lab_deadbeef", "gotcha_lab_notes"),
-            ("gotcha_lab_notes", "gotcha_lab_0badcafe"),
-        ):
+        for role, database in alike:
             admin.execute(f"DROP DATABASE {database}".encode())  # it is still there
             admin.execute(f"DROP ROLE {role}".encode())
     assert state_of(url) == before
