@@ -127,6 +127,8 @@ def answer_of(plan: GotchaPlan, claims: Sequence[ClaimVerdict]) -> str:
         return found
     missing = unquotable(plan.answer, claims)[0]
     claim = next((one for one in claims if one.id == missing), None)
+    if claims and all(one.kind == "hold" for one in claims):
+        return "Only what the fix survives was tested; run it without --faults for the finding itself."
     if claim is None:
         return "This run has no answer: what its sentence quotes could not be had here."
     if claim.stands_in:

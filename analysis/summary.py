@@ -51,6 +51,21 @@ def _lead(verdict: GotchaVerdict, kind: str) -> ClaimVerdict | None:
     return next((one for one in own if one.verdict not in UNTOLD), own[0] if own else None)
 
 
+def faults_only(verdict: GotchaVerdict) -> bool:
+    """Whether nothing was asked but what the fix survives (``run --faults``)."""
+    return bool(verdict.claims) and all(one.kind == "hold" for one in verdict.claims)
+
+
+def held(verdict: GotchaVerdict) -> str:
+    """ "the fix held under every fault", or under how many of them; a fault is one condition of a run."""
+    asked: dict[str, list[str]] = {}
+    for claim in verdict.claims:
+        for one in claim.conditions:
+            asked.setdefault(one.condition, []).append(one.verdict)
+    holds = sum(all(word == "reproduced" for word in words) for words in asked.values())
+    return f"the fix held under {holds} of {len(asked)} faults"
+
+
 def affects(verdict: GotchaVerdict) -> str:
     """ "affects naive", "does not affect naive" or "not tested"."""
     harm = _lead(verdict, "harm")
@@ -69,6 +84,9 @@ def fixed(verdict: GotchaVerdict) -> str:
 
 def tone(verdict: GotchaVerdict) -> str:
     """The colour group: good where the harm shows and the fix holds, bad where either is refuted, open where it was not tested."""
+    if faults_only(verdict):
+        counted = standing_of(verdict.claims)
+        return "bad" if counted.differ else "open" if counted.untested else "good"
     said = (affects(verdict), fixed(verdict))
     if "does not affect naive" in said or "not fixed" in said:
         return "bad"
@@ -114,6 +132,8 @@ def factor(seen: Seen | None) -> str:
 
 def badge(verdict: GotchaVerdict) -> str:
     """ "Affects naive: 50 · Fixed: 1 queries for one expiry · 8 of 10 checks as predicted, 2 not tested"."""
+    if faults_only(verdict):
+        return f"{held(verdict).capitalize()} · {standing_of(verdict.claims).text}"
     seen, harm, mended = verdict.seen, affects(verdict), fixed(verdict)
     if seen is None or seen.naive is None or seen.fixed is None:
         return f"{harm[0].upper()}{harm[1:]} · {mended} · {standing_of(verdict.claims).text}"

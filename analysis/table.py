@@ -42,10 +42,17 @@ def _results(gotchas: Sequence[GotchaVerdict], colored: bool) -> Iterator[str]:
     for gotcha, title in zip(gotchas, titles, strict=True):
         tone = summary.tone(gotcha)
         symbol = f"\x1b[{SGR[tone]}m{summary.SYMBOLS[tone]}\x1b[0m" if colored else summary.SYMBOLS[tone]
-        said = summary.line(gotcha.seen) or f"{summary.affects(gotcha)}, {summary.fixed(gotcha)}"
+        said = summary.line(gotcha.seen) or _unseen(gotcha)
         first, *rest = textwrap.wrap(said, WIDTH - wide - 4) or [""]
         yield f"{symbol}  {title:<{wide}} {first}".rstrip()
         yield from (f"{'':{wide + 4}}{more}" for more in rest)
+
+
+def _unseen(gotcha: GotchaVerdict) -> str:
+    """What a gotcha without a line "naive -> fixed" came to."""
+    if summary.faults_only(gotcha):
+        return summary.held(gotcha)
+    return f"{summary.affects(gotcha)}, {summary.fixed(gotcha)}"
 
 
 def _closing(gotchas: Sequence[GotchaVerdict], several: bool, details: bool) -> Iterator[str]:

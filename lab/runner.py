@@ -107,6 +107,16 @@ def _pairs(trials: Sequence[TrialPlan]) -> Iterator[list[tuple[int, TrialPlan]]]
         yield list(group)
 
 
+def run_s(plan: RunPlan) -> float:
+    """Roughly how long all trials of a plan take, in seconds; the arms of a duet run at once."""
+    conditions = {(gotcha.slug, one.key): one for gotcha in plan.gotchas for one in gotcha.conditions}
+    total = 0.0
+    for pair in _pairs(plan.trials):
+        condition = conditions[pair[0][1].gotcha, pair[0][1].condition]
+        total += expected_s(condition) * (1 if condition.duet else len(pair))
+    return total
+
+
 def run_trials(
     plan: RunPlan,
     run: RunFolder,

@@ -14,7 +14,7 @@ from lab.grid import as_grid
 from lab.model import GotchaPlan, HttpKind, LoopKind, RunPlan, SecondLook, Server, ServerKind
 from lab.plan import make_plan
 from lab.record import Added, Environment
-from lab.runner import Executor, Spoiled, run_trials
+from lab.runner import Executor, Spoiled, run_s, run_trials
 from lab.second_look import Undecided, additions
 from lab.selftest.ceiling import quick_ceiling
 from lab.services.supervisor import MODES, Services
@@ -133,7 +133,10 @@ def measure(
     screen = Screen(request.quiet)
     say: Callable[[str], None] = (lambda text: None) if request.quiet else note
     failed, interrupted = 0, False
-    say(f"{len(gotchas)} gotcha(s), {len(plan.trials)} trials, {request.mode}, seed {request.seed}: {folder.path}")
+    gotchas_text = f"{len(gotchas)} gotcha{'s' if len(gotchas) > 1 else ''}"
+    say(
+        f"{gotchas_text}, {len(plan.trials)} trials, about {duration(run_s(plan))}, {request.mode}, seed {request.seed}: {folder.path}"
+    )
     started = datetime.now(UTC)
     try:
         with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:

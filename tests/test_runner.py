@@ -14,7 +14,7 @@ from lab.errors import NotHereError, ServerError, StoreError
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.plan import make_plan
 from lab.record import TrialRecord
-from lab.runner import MAX_REPEATS, Live, Progress, Spoiled, run_trials
+from lab.runner import MAX_REPEATS, Live, Progress, Spoiled, expected_s, run_s, run_trials
 from lab.store import RunFolder, TrialFolder
 from tests.fakes import FakeExecutor, gotcha_plan
 
@@ -224,6 +224,14 @@ def test_progress_counts_every_trial_and_the_time_left_ends_at_nothing(tmp_path:
     run_trials(plan, run, FakeExecutor({"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}), seen.append)
     assert {one.index for one in seen} == set(range(len(plan.trials)))
     assert all(one.left_s >= 0 for one in seen)
+
+
+def test_a_run_takes_as_long_as_its_trials_and_a_duet_as_long_as_one_arm() -> None:
+    alone = Condition("alone", ClosedLoad(10), duration_s=2.0)
+    for duet, arms in ((False, 2), (True, 1)):
+        one = replace(alone, duet=duet)
+        plan = make_plan("run", "now", [gotcha_plan(FAST, conditions=(one,))], "quick", 1, pairs=3)
+        assert run_s(plan) == pytest.approx(3 * arms * expected_s(one))
 
 
 class WithoutOneCondition(FakeExecutor):

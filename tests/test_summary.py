@@ -67,6 +67,25 @@ def test_a_check_that_was_not_tested_is_never_red(word: VerdictName, tone: str, 
     assert ("not tested" in standing.text) == (word == "invalid")
 
 
+def test_a_run_of_faults_alone_says_under_how_many_the_fix_held() -> None:
+    verdict = verdict_of(pages_plan(), "reproduced")
+    holds = tuple(replace(one, kind="hold") for one in verdict.claims)
+    faults = len({row.condition for one in holds for row in one.conditions})
+    judged = replace(verdict, claims=holds, seen=None)
+    assert summary.held(judged) == f"the fix held under {faults} of {faults} faults"
+    assert summary.tone(judged) == "good"
+    assert summary.badge(judged).startswith(f"The fix held under {faults} of {faults} faults · ")
+    first = holds[0].conditions[0]
+    broken = replace(
+        holds[0], verdict="smaller", conditions=(replace(first, verdict="smaller"), *holds[0].conditions[1:])
+    )
+    spoiled = replace(judged, claims=(broken, *holds[1:]))
+    assert summary.held(spoiled) == f"the fix held under {faults - 1} of {faults} faults"
+    assert summary.tone(spoiled) == "bad"
+    assert not summary.faults_only(verdict)
+    assert not summary.faults_only(replace(verdict, claims=()))
+
+
 # ---------------------------------------------------------------- what may be quoted
 
 
