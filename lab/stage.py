@@ -22,6 +22,7 @@ from lab.services.celery import CeleryNode, start_celery
 from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
+from lab.victims import busiest, local_ports, pool_processes
 
 TARGET_LOGS = ("server", "celery")
 """How the names of the logs begin that an operator of the target would read."""
@@ -183,10 +184,10 @@ class Stage:
             self._killed = True
         if whom == "querying":
             return [self._querying(workers)]
+        serving = busiest(workers, server.port)
         if whom == "child":
-            below = (pid for worker in workers for pid in descendants(worker) if pid not in workers)
-            return [pid for pid in below if not _helps_multiprocessing(pid)][:1]
-        return workers[:1]
+            return [pid for worker in serving for pid in pool_processes(worker, workers)][:1]
+        return serving[:1]
 
     def _querying(self, workers: list[int]) -> int:
         """The worker whose connection runs a statement at this moment, found by its local port."""
@@ -196,7 +197,7 @@ class Stage:
         while time.monotonic() < deadline:
             ports = postgres.active_client_ports(self.database)
             for pid in workers:
-                if ports & _local_ports(pid):
+                if not ports.isdisjoint(local_ports(pid)):
                     return pid
             time.sleep(0.01)
         raise ServerError("no worker runs a statement", "Move the event to a moment in which one does.")
@@ -229,23 +230,6 @@ class Stage:
 
 def _name(event: Event) -> str:
     return event.label or f"{event.action} {event.whom}".strip()
-
-
-def _local_ports(pid: int) -> set[int]:
-    """Local ports of a process's TCP connections; none where it is gone."""
-    try:
-        return {one.laddr.port for one in psutil.Process(pid).net_connections(kind="tcp") if one.laddr}
-    except psutil.Error:
-        return set()
-
-
-def _helps_multiprocessing(pid: int) -> bool:
-    """Whether it is multiprocessing's resource tracker or fork server, which does no work of the app's.  True for one that is gone."""
-    try:
-        command = " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return True
-    return "multiprocessing.resource_tracker" in command or "multiprocessing.forkserver" in command
 
 
 def _addresses(services: Services, database: str, lane: int | None) -> dict[str, str]:

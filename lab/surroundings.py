@@ -24,8 +24,8 @@ class Server:
 class Event:
     """Something that happens to the system during the load, ``at_s`` after its start; stored and shaded on charts.
 
-    ``kill`` and ``term`` send a signal to ``whom``: ``worker`` (the first), ``querying`` (the worker whose connection runs
-    a statement now), ``child`` (a process that a worker started), ``server`` (the whole tree), ``celery`` (the whole trees),
+    ``kill`` and ``term`` send a signal to ``whom``: ``worker`` (the one with the most connections), ``querying`` (the one whose connection
+    runs a statement now), ``child`` (a pool's process of the first), ``server`` (the whole tree), ``celery`` (the whole trees),
     ``celery_main`` (without the pool), ``celery_child`` (one pool process).  ``start`` starts the server or the Celery worker again.
     ``sql`` and ``redis`` run ``statement``.
     ``fault`` sets the fault proxy's mode to ``statement``.
