@@ -110,7 +110,7 @@ def false_alarms(
 ) -> FalseAlarms:  # fmt: skip
     """Simulate A/A comparisons: ``between`` is the spread of runs and ``within`` that of pairs, as standard deviations of logarithms.
 
-    Sources of the defaults: what was seen of runs of this lab on a shared machine of two cores (method.md section 6).
+    Sources of the defaults: what was seen of runs of this lab on a shared machine of two cores (docs/method.md section 6).
     """
     draw = np.random.default_rng(seed)
     alarms = by_pairs = 0

@@ -16,13 +16,13 @@ from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenL
 from lab.record import Environment
 
 ERROR_SHARE = 0.01
-"""More errors than this and a latency of the successes alone tells less than it seems (method.md 1: errors must not improve p50)."""
+"""More errors than this and a latency of the successes alone tells less than it seems (docs/method.md 1: errors must not improve p50)."""
 RECONNECT_SHARE = 0.01
 UNEVEN = 2.0
 """The busiest worker answered more than twice what the idlest did."""
 DRIFT = 0.25
 BUSY_SHARE = 0.60
-"""method.md 3: CPU per request is taken at 60 % of the capacity at most."""
+"""docs/method.md 3: CPU per request is taken at 60 % of the capacity at most."""
 SPREAD = 0.25
 FEW_PAIRS = 6
 """Below these the robust twin has no 95 % interval and no exact test can reach 5 % (statistics: six values)."""

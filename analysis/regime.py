@@ -45,7 +45,7 @@ def processes_of(condition: Condition, plan: GotchaPlan, generators: int = 1) ->
 
 
 def is_over_subscribed(condition: Condition, plan: GotchaPlan, environment: Environment | None) -> bool:
-    """Fewer cores than processes: ratios, CPU per request and counts may be judged, absolute capacities may not (method.md, 2)."""
+    """Fewer cores than processes: ratios, CPU per request and counts may be judged, absolute capacities may not (docs/method.md, 2)."""
     return environment is not None and environment.cores < processes_of(condition, plan)
 
 

@@ -19,7 +19,7 @@ from lab.model import Relation
 EQUIVALENCE: dict[Family, float] = {
     "time": 0.10, "inside": 0.10, "rate": 0.10, "cpu": 0.05, "memory": 0.10, "share": 0.05, "count": 0.05, "hold": 0.10,
 }  # fmt: skip
-"""Half width of "practically no effect" as a share of the null: 10 % for latency and 5 % for CPU are method.md section 3; rates and
+"""Half width of "practically no effect" as a share of the null: 10 % for latency and 5 % for CPU are docs/method.md section 3; rates and
 memory follow latency, counts follow CPU (both are steady)."""
 EXACT_FAMILIES: frozenset[Family] = frozenset({"count", "share", "memory"})
 """What can be equal to a prediction at all.  A time never is: "about" with tolerance 0 is an edge without margin there."""

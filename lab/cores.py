@@ -1,4 +1,4 @@
-"""Which cores the generator and which the target has, so that neither waits for the other (method.md, section 2).
+"""Which cores the generator and which the target has, so that neither waits for the other (docs/method.md, section 2).
 
 Linux only: elsewhere, and where there are too few cores, nothing is pinned and the scheduler shares them out.
 """

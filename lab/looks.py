@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 ERROR = 0.05
-"""Share of false conclusions of a verdict, by default: 95 % intervals (method.md section 3)."""
+"""Share of false conclusions of a verdict, by default: 95 % intervals (docs/method.md section 3)."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from lab.rows import (
 PROJECT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 8.0
-ROWS_LIMIT_S = 10.0  # method.md: a loop that does not come back for so long after the load is said to be silent
+ROWS_LIMIT_S = 10.0  # docs/method.md: a loop that does not come back for so long after the load is said to be silent
 ROWS_POLL_S = 0.02
 KEEP_ALIVE_S = 75  # the defaults (uvicorn 5 s, gunicorn 2 s) would make a thinking user pay for reconnects
 

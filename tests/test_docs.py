@@ -50,6 +50,23 @@ def test_every_module_of_the_lab_has_a_room_in_the_architecture() -> None:
             assert f"`lab/{path.name}`" in ARCHITECTURE, path.name
 
 
+def test_what_the_code_refers_to_is_a_document_and_a_section_of_it() -> None:
+    method = (ROOT / "docs" / "method.md").read_text()
+    sections = set(re.findall(r"^## (\d)\.", method, re.MULTILINE)) | set(
+        re.findall(r"^\| (G\d+) \|", method, re.MULTILINE)
+    )
+    seen = set()
+    for folder in ("lab", "analysis", "scripts", "benchmarks", "scenarios", "targets"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text()
+            for name in re.findall(r"\bdocs/[\w/-]+\.md\b", text):
+                assert (ROOT / name).is_file(), (path.name, name)
+            assert not re.search(r"(?<![\w/])(?:method|claims|source|services|design)\.md", text), path.name
+            seen |= set(re.findall(r"docs/method\.md,?(?: section)? (G\d+|\d)", text))
+    assert seen and seen <= sections, seen - sections
+    assert {gate.name for gate in GATES} <= sections
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = ROOT / page

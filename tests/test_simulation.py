@@ -1,7 +1,7 @@
 """The whole verdict path on simulated queues: how often it raises a false alarm, and what it detects.
 
 Requests inside a trial wait behind each other, so their times are correlated; two identical servers tested request by request would come
-out "different" in most experiments (method.md section 2).  Here every experiment goes the way of a real one: samples, reduction, gates,
+out "different" in most experiments (docs/method.md section 2).  Here every experiment goes the way of a real one: samples, reduction, gates,
 paired log ratios, verdict.
 """
 

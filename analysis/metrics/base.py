@@ -112,7 +112,7 @@ def unanswered(trial: Trial) -> NDArray[np.bool_]:
 def never(trial: Trial) -> NDArray[np.bool_]:
     """Requests that got no answer of any use: time-outs, censored, reset, refused, badly framed ones, and answers of 500 or more.
 
-    In a percentile they are "never" (method.md section 6): a variant that fails fast must not look fast.  A status from 300 to 499 that
+    In a percentile they are "never" (docs/method.md section 6): a variant that fails fast must not look fast.  A status from 300 to 499 that
     the request did not expect is an answer of the application (a limiter refuses): it counts neither as a success nor as never, and
     its time stands in ``error_latency``.  A scenario for which such an answer is right says so (``expect``) and it is a success.
     """

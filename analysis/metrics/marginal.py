@@ -12,7 +12,7 @@ TREES = ("server", "postgres", "redis", "celery")
 
 
 def _cost(context: Context) -> tuple[float, float]:
-    """Seconds of CPU a request, and CPU used by none, in cores (method.md section 3)."""
+    """Seconds of CPU a request, and CPU used by none, in cores (docs/method.md section 3)."""
     load, record = context.condition.load, context.trial.record
     if not isinstance(load, StagedLoad) or len({stage.rate_per_s for stage in load.stages}) < RATES:
         raise refuse(f"a marginal cost needs {RATES} different rates", "Use a staged load of three stages.")

@@ -16,7 +16,7 @@ from analysis.metrics.base import Context, Metric, measured_ok, never, outcome_i
 from lab.model import Condition, OpenLoad, StagedLoad
 
 BACKLOG_SIGMAS = 3.0
-"""Final backlog above 3 sqrt(rate T): three standard deviations of a Poisson count of the arrivals (method.md, overload)."""
+"""Final backlog above 3 sqrt(rate T): three standard deviations of a Poisson count of the arrivals (docs/method.md, overload)."""
 GROWTH_SIGMAS = 1.5
 """Growth over the second half above 1.5 sqrt(rate T / 2).  A backlog that grows steadily to 3 sqrt(rate T) grows by 2.1 of these in
 its second half; one that only filled up at the start (a target that is slow but keeps up) grows by none."""

@@ -26,7 +26,7 @@ NOMINAL = 0.05
 LEVEL_OF_PROOF = 0.999
 """A rate is called too high where this interval lies above 5 %: at 95 % one self-test in forty would say so with nothing wrong."""
 ASSUMED_BETWEEN = 0.03
-"""What was seen of runs of this lab on a shared machine of two cores (method.md section 6), where too few self-tests are stored."""
+"""What was seen of runs of this lab on a shared machine of two cores (docs/method.md section 6), where too few self-tests are stored."""
 NEEDED_RUNS = 3
 DIFFERENT = ("reproduced", "larger", "smaller", "reversed")
 

@@ -16,7 +16,7 @@ from lab.selftest.apps import LATE_S
 from lab.selftest.plan import LATE_CONNECTIONS, LATE_RATE, WORKERS
 
 DELETED_SHARE = 0.4
-"""What was deleted when the gates were found to see nothing (method.md section 6)."""
+"""What was deleted when the gates were found to see nothing (docs/method.md section 6)."""
 SHIFT_NS = 1_000_000
 RATE_TOLERANCE = 0.05
 START_NS = 200_000_000

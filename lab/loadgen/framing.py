@@ -1,6 +1,6 @@
 """HTTP/1.1 replies out of bytes, after RFC 9112.  Pure; what arrives may be cut anywhere.
 
-uvicorn sends head and body in two packets: whoever reads once mistakes the rest of one answer for the next (method.md
+uvicorn sends head and body in two packets: whoever reads once mistakes the rest of one answer for the next (docs/method.md
 section 1), so nothing here assumes how bytes are packed.  The reader is strict: where two readers could see two different
 messages in the same bytes (a line that ends in LF alone, two lengths, a length beside chunks) it is a bad reply.
 """

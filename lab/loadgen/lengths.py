@@ -3,7 +3,7 @@
 from lab.model import Burst, ClosedLoad, Condition, Journey, OpenLoad, StagedLoad
 
 MOST_EXTENSIONS = 3
-"""Of a warm-up (method.md section 2)."""
+"""Of a warm-up (docs/method.md section 2)."""
 
 SPREAD_S = 10.0
 """For dealing the connections over the workers."""

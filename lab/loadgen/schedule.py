@@ -1,6 +1,6 @@
 """Arrival schedules: a load shape, a seed and a duration in, absolute nanoseconds out.  Pure; no clock and no gevent.
 
-Locust has no open model, so the lab plans every arrival in advance (method.md section 1).  The uniform variates come from
+Locust has no open model, so the lab plans every arrival in advance (docs/method.md section 1).  The uniform variates come from
 ``random.Random``, whose ``random()`` is the same in every Python version: an old run can be replayed from its seed.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a load has become steady: the slope of windowed medians of the service time, and of the backlog (method.md section 2).  Pure.
+"""Whether a load has become steady: the slope of windowed medians of the service time, and of the backlog (docs/method.md section 2).  Pure.
 
 Looked at is the second half of what the warm-up has taken so far: what a cold start leaves behind is in the first.
 """
@@ -21,10 +21,10 @@ LEAST_WINDOWS = 4
 """A line through fewer points fits whatever there is; eight are enough to see a trend and leave a median in each."""
 
 LARGEST_DRIFT = 0.10
-"""From the first to the last window, as a share: less is no difference by method.md section 3 (equivalence band of latencies)."""
+"""From the first to the last window, as a share: less is no difference by docs/method.md section 3 (equivalence band of latencies)."""
 
 BACKLOG_FACTOR = 3.0
-"""Times the root of the arrivals: beyond that a backlog is no chance (method.md section 3, overload)."""
+"""Times the root of the arrivals: beyond that a backlog is no chance (docs/method.md section 3, overload)."""
 
 T_975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447}
 """Student's t by degrees of freedom (windows less 2), two-sided 95 %."""

@@ -37,7 +37,7 @@ class _ITimerSpec(ctypes.Structure):
 class Timer:
     """Waits until an instant of CLOCK_MONOTONIC: by a timerfd that the hub watches (Linux), else by sleeping.  Never a spin.
 
-    Sleeping on the hub is 1 ms coarse; a timerfd is late by less than 0.1 ms at the median (method.md section 1).
+    Sleeping on the hub is 1 ms coarse; a timerfd is late by less than 0.1 ms at the median (docs/method.md section 1).
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The warm-up of a timed load: how long it takes, and how it ended (method.md section 2).
+"""The warm-up of a timed load: how long it takes, and how it ended (docs/method.md section 2).
 
 It lasts ``warmup_s`` and is prolonged by as much, three times at most, until the load is steady.  It is only looked at where several
 processes share the load (they would have to agree), where events are planned by the clock, and in a duet.  A growing backlog is an
