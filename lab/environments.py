@@ -171,10 +171,17 @@ def _install(aside: Path, python: str, requirements: Sequence[str], uv: str) -> 
         except (OSError, subprocess.TimeoutExpired) as error:
             return without_passwords(str(error))
         if done.returncode != 0:
-            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            first = lines[0] if lines else "no output"
-            return without_passwords(next((line for line in lines if "error" in line or "No " in line), first))
+            return without_passwords(reason_of(done.stderr))
     return ""
+
+
+def reason_of(output: str) -> str:
+    """What uv complained of in one line: the error and, where it says one, its cause."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    first = lines[0] if lines else "no output"
+    error = next((line for line in lines if "error" in line or "No " in line), first)
+    cause = next((line.partition("cause:")[2].strip() for line in lines if line.startswith("cause:")), "")
+    return f"{error}: {cause}" if cause else error
 
 
 def without_passwords(text: str) -> str:

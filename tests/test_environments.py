@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import environments
-from lab.environments import environment_for, is_ready, requirements_for, target_python, without_passwords
+from lab.environments import environment_for, is_ready, reason_of, requirements_for, target_python, without_passwords
 from lab.errors import NotHereError
 from lab.model import ClosedLoad, Condition, Server
 
@@ -132,3 +132,12 @@ def test_what_a_killed_build_left_is_swept_and_a_living_one_is_not(cache: Path) 
 )
 def test_addresses_lose_what_may_be_a_password(text: str, clean: str) -> None:
     assert without_passwords(text) == clean
+
+
+def test_a_reason_says_what_conflicts_with_what() -> None:
+    said = "error: No solution found when resolving dependencies\n  cause: Because fastapi==0.105.0 depends on anyio<4.0.0\n  And because"
+    assert reason_of(said) == (
+        "error: No solution found when resolving dependencies: Because fastapi==0.105.0 depends on anyio<4.0.0"
+    )
+    assert reason_of("warning: slow\nerror: no such index\n") == "error: no such index"
+    assert reason_of("") == "no output"

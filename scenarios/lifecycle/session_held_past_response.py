@@ -33,6 +33,7 @@ REQUESTS = 60
 ORDERS = 8
 AFTER_TASKS = ("0.105.0", "0.118.0")
 BEFORE_RESPONSE = ("0.117.1",)
+OLDER = {"0.105.0": {"anyio": "3.7.1", "httpx2": "2.6.0"}}  # it wants anyio below 4, which httpx2 supports up to 2.6
 FAR = "1 user, database 20 ms away"
 # Nobody's request is under way when this is read under the remedy: a transaction that is open then was forgotten.
 LEAKED = (
@@ -76,7 +77,7 @@ class Steady(LabUser):
 def reads(label: str, version: str = "", *, mail_s: float = MAIL_S, control: bool = False) -> Condition:
     """Orders that are read at once, under a version of FastAPI."""
     return Condition(
-        label, Journey(1), user="Reader", upstream=Upstream(mail_s), packages={"fastapi": version} if version else {}, quick_pairs=1,
+        label, Journey(1), user="Reader", upstream=Upstream(mail_s), packages={"fastapi": version, **OLDER.get(version, {})} if version else {}, quick_pairs=1,
         params={"version": version or "this one", "mail_s": mail_s}, variants=("naive",) if version else (), control=control,
     )  # fmt: skip
 
