@@ -77,7 +77,8 @@ class Steady(LabUser):
 def reads(label: str, version: str = "", *, mail_s: float = MAIL_S, control: bool = False) -> Condition:
     """Orders that are read at once, under a version of FastAPI."""
     return Condition(
-        label, Journey(1), user="Reader", upstream=Upstream(mail_s), packages={"fastapi": version, **OLDER.get(version, {})} if version else {}, quick_pairs=1,
+        label, Journey(1), user="Reader", upstream=Upstream(mail_s), quick_pairs=1,
+        packages={"fastapi": version, **OLDER.get(version, {})} if version else {},
         params={"version": version or "this one", "mail_s": mail_s}, variants=("naive",) if version else (), control=control,
     )  # fmt: skip
 
