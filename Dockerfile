@@ -4,7 +4,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends procps && rm -r
     && pip install --no-cache-dir uv && useradd --create-home lab
 WORKDIR /lab
 COPY pyproject.toml ./
-RUN uv sync --no-dev
+RUN uv sync
 COPY . .
 ENV PATH="/lab/.venv/bin:$PATH"
 USER lab

@@ -14,6 +14,7 @@ import typer
 
 from lab.catalog import Catalog
 from lab.errors import LabError, UsageError
+from lab.locate import server_names
 from lab.redact import redacted
 from lab.terminal import complain, note, plain
 
@@ -89,12 +90,18 @@ def list_gotchas(
     ] = None,
     topic: Topic = "",
     part: Part = 0,
+    catalogue: Annotated[
+        bool, typer.Option("--catalogue", help="Everything that people say, measured here or not, instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What there is, what it claims, how long it takes; searched by symptom or error text: `list stampede`, `list QueuePool limit`."""
     from lab.listing import rows, searched, table
 
     catalog = Catalog()
+    if catalogue:
+        _list_catalogue(catalog, words or [], part, as_json)
+        return
     wanted = set(catalog.select(topic=topic, part=part)) if catalog.gotchas else set()
     found = searched([row for row in rows(catalog.gotchas) if row["gotcha"] in wanted], words or [])
     if words and not found and not as_json:
@@ -107,6 +114,18 @@ def list_gotchas(
     say(table(found))
     for slug, error in catalog.broken.items():
         note(f"broken: {slug}: {error}")
+
+
+def _list_catalogue(catalog: Catalog, words: list[str], part: int, as_json: bool) -> None:
+    from lab import catalogue_rows
+
+    found = catalogue_rows.searched(
+        [row for row in catalogue_rows.rows(catalog.gotchas) if part in (0, row["part"])], words
+    )
+    if as_json:
+        out({"format_version": 1, "rows": found})
+    else:
+        say(catalogue_rows.table(found))
 
 
 @app.command()
@@ -125,8 +144,9 @@ def run(
         ),
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Run under this many workers instead.")] = None,
-    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn or granian.")] = "",
-    loop: Annotated[str, typer.Option(help="uvloop or asyncio.")] = "",
+    server: Annotated[str, typer.Option(help=f"One of {server_names()}.")] = "",
+    loop: Annotated[str, typer.Option(help="uvloop, asyncio, rloop or zuvloop (Python 3.14).")] = "",
+    http: Annotated[str, typer.Option(help="httptools, h11 or zttp.")] = "",
     pairs: Pairs = None,
     processes: Annotated[int, typer.Option(min=1, help="Generator processes that share the load.")] = 1,
     seed: Seed = DEFAULT_SEED,
@@ -140,7 +160,7 @@ def run(
 
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
-    changed = configured_servers([workers] if workers else [], [server] if server else [], [loop] if loop else [])
+    changed = configured_servers([workers] if workers else [], _words(server), _words(loop), _words(http))
     _measure(
         Request(
             catalog,
@@ -218,8 +238,9 @@ def compare(
         str,
         typer.Option(help="Numbers of workers, with commas; 1,2,4 by default, with --packages the condition's own."),
     ] = "",
-    server: Annotated[str, typer.Option(help="uvicorn, gunicorn, gunicorn-uvicorn, granian; with commas.")] = "",
-    loop: Annotated[str, typer.Option(help="uvloop, asyncio; with commas.")] = "",
+    server: Annotated[str, typer.Option(help=f"{server_names()}; with commas.")] = "",
+    loop: Annotated[str, typer.Option(help="uvloop, asyncio, rloop, zuvloop; with commas.")] = "",
+    http: Annotated[str, typer.Option(help="httptools, h11, zttp; with commas.")] = "",
     packages: Annotated[
         str,
         typer.Option(
@@ -245,7 +266,7 @@ def compare(
     pins = parse_packages(packages)
     if not pins:
         workers = workers or "1,2,4"
-    grid = configured_servers(_numbers(workers) if workers else [], _words(server), _words(loop))
+    grid = configured_servers(_numbers(workers) if workers else [], _words(server), _words(loop), _words(http))
     session = measure(
         Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True, packages=pins), spoiled
     )  # fmt: skip
@@ -368,7 +389,7 @@ def publish(
 
     found = find_run(results, run)
     finish(found)
-    where = publish_run(found, DEFAULT_RESULTS, DEFAULT_RESULTS.parent / "README.md")
+    where = publish_run(found, DEFAULT_RESULTS, DEFAULT_RESULTS.parent / "README.md", TOUR)
     if as_json:
         out({"format_version": 1, "run": found.name, "published": str(where)})
     else:

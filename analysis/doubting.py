@@ -12,7 +12,7 @@ from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
 from lab.attempts import KEY as REPEATED
-from lab.model import ClosedLoad, Condition, GotchaPlan, MetricExpression, OpenLoad, StagedLoad
+from lab.model import Condition, GotchaPlan, MetricExpression
 from lab.record import Environment
 
 ERROR_SHARE = 0.01
@@ -94,17 +94,17 @@ def _of_generator(plan: GotchaPlan, condition: Condition, facts: Sequence[TrialF
     rated = "rate" in claimed_families(plan, key)
     for trial in facts:
         seen = trial.record.generator
-        wanted = isinstance(load, ClosedLoad) and load.reconnect
+        wanted = load.fresh_connections
         if seen is not None and not wanted and seen.reconnects > RECONNECT_SHARE * max(trial.requests, 1):
             share = seen.reconnects / max(trial.requests, 1)
             yield doubt("reconnects", f"{trial.name}: {seen.reconnects} connections were opened again.", share, key)
-        if rated and isinstance(load, ClosedLoad) and load.think_s == 0 and load.requests is None and trial.window_s:
-            gap = 1 - trial.mean_in_flight / load.users
+        if rated and load.population and not load.pause_s and load.by_clock and trial.window_s:
+            gap = 1 - trial.mean_in_flight / load.population
             if gap > GAP:
                 yield doubt(
                     "generator_gap", f"{trial.name}: users waited for the generator {gap:.0%} of the time.", gap, key
                 )
-    if isinstance(load, OpenLoad | StagedLoad):
+    if load.is_open:
         by_pair = groupby(sorted(facts, key=lambda t: t.record.pair), key=lambda t: t.record.pair)
         for pair, arms in by_pair:
             hashes = {t.record.generator.trace_hash for t in arms if t.record.generator is not None}

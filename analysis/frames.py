@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lab.errors import StoreError
-from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, RunPlan, StagedLoad
+from lab.model import OUTCOMES, SAMPLE_COLUMNS, Condition, RunPlan
 from lab.record import SERVER_COLUMNS, Environment, TrialRecord
 
 Ints = NDArray[Any]
@@ -154,14 +154,12 @@ def server_frame(trial: Trial, columns: Sequence[str] = SERVER_COLUMNS) -> pd.Da
 
 def is_timed(condition: Condition) -> bool:
     """Whether the load ends by the clock; a burst, a journey and a fixed number of requests end when they are done."""
-    load = condition.load
-    return not isinstance(load, Burst | Journey) and not (isinstance(load, ClosedLoad) and load.requests is not None)
+    return condition.load.by_clock
 
 
 def load_s(condition: Condition) -> float:
     """How long a timed load sends after its warm-up."""
-    load = condition.load
-    return sum(stage.duration_s for stage in load.stages) if isinstance(load, StagedLoad) else condition.duration_s
+    return condition.load.lasts_s(condition.duration_s)
 
 
 def warmup_s(trial: Trial, condition: Condition) -> float:

@@ -1,11 +1,21 @@
 """A published run: plan, environment, verdicts and report of a run, without its raw samples; and the README's matrix made from it."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.model import RunVerdicts
 from analysis.report.build import build_report
-from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END, matrix_markdown, measured_markdown, update_readme
+from analysis.report.matrix import (
+    MEASURED_BEGIN,
+    MEASURED_END,
+    RESULTS_BEGIN,
+    RESULTS_END,
+    matrix_markdown,
+    measured_markdown,
+    results_markdown,
+    update_readme,
+)
 from analysis.selftest import for_report
 from analysis.yardstick import yardstick_of
 from lab.codec import from_json
@@ -25,8 +35,9 @@ def verdicts_of(run: RunFolder) -> RunVerdicts:
         raise StoreError(f"{path} cannot be read: {error.strerror}", "`bench.py report` makes it.") from error
 
 
-def publish(run: RunFolder, results: Path, readme: Path) -> Path:
-    """Copy what is published of a judged run to ``results/published``; write the README's matrix and what each gotcha's README quotes.
+def publish(run: RunFolder, results: Path, readme: Path, shown: Sequence[str]) -> Path:
+    """Copy what is published of a judged run to ``results/published``; write the README's matrix, its first results (those of the gotchas
+    ``shown``) and what each gotcha's README quotes.
 
     Raises UsageError where the run is partial or larger than ``LIMIT_BYTES``, StoreError where it cannot be read.
     """
@@ -53,6 +64,7 @@ def publish(run: RunFolder, results: Path, readme: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     update_readme(readme, matrix_markdown(verdicts, plan.gotchas))
+    update_readme(readme, results_markdown(verdicts, shown), (RESULTS_BEGIN, RESULTS_END))
     judged = {one.gotcha: one for one in verdicts.gotchas}
     for one in plan.gotchas:
         page = readme.parent / "targets" / one.slug / "README.md"

@@ -3,38 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.facts import TrialFacts
-from lab.model import Burst, ClosedLoad, Condition, GotchaPlan, Journey, Load, OpenLoad, RunPlan, StagedLoad
+from lab.model import Condition, GotchaPlan, RunPlan
 from lab.record import Environment
 
-PACKAGES = (
-    "fastapi",
-    "starlette",
-    "uvicorn",
-    "gunicorn",
-    "granian",
-    "pydantic",
-    "sqlalchemy",
-    "asyncpg",
-    "redis",
-    "celery",
-)
-SERVER_PACKAGE = {"uvicorn": "uvicorn", "gunicorn": "gunicorn", "gunicorn-uvicorn": "gunicorn", "granian": "granian"}
-
-
-def describe_load(load: Load) -> str:
-    """A load in a few words."""
-    match load:
-        case OpenLoad():
-            return f"open {load.rate_per_s:g}/s {load.arrivals}"
-        case StagedLoad():
-            return "staged " + " then ".join(f"{stage.rate_per_s:g}/s" for stage in load.stages)
-        case Burst():
-            return f"burst of {load.requests}" + (f" x {load.repeats}" if load.repeats > 1 else "")
-        case Journey():
-            return f"journey of {load.users}"
-        case ClosedLoad():
-            think = f" thinking {load.think_s:g} s" if load.think_s else ""
-            return f"{load.users} users{think}" + (f", {load.requests} requests" if load.requests else "")
+FRAMEWORK = ("fastapi", "starlette", "pydantic")
 
 
 def processes_of(condition: Condition, plan: GotchaPlan, generators: int = 1) -> int:
@@ -67,7 +39,7 @@ def regime_of(
     conditions = [c for c in plan.conditions if not c.fault] or plan.conditions
     done = [trial for trial in facts if trial.ok]
     found = {
-        "load": _several([describe_load(c.load) for c in conditions]),
+        "load": _several([c.load.brief for c in conditions]),
         "workers": _several([str(c.workers) for c in conditions]),
         "server": _several([c.server.kind for c in conditions]),
         "loop": _several([t.record.loop for t in done]) or _several([c.server.loop for c in conditions]),
@@ -82,10 +54,9 @@ def regime_of(
         found["over_subscribed"] = "yes" if any(is_over_subscribed(c, plan, environment) for c in conditions) else ""
         found["platform"] = environment.platform
     found["python"] = _version("python", done, None) or (environment.python if environment else "")
-    servers = {SERVER_PACKAGE[c.server.kind] for c in conditions}
-    for name in PACKAGES:
-        if name in ("fastapi", "starlette", "pydantic") or name in servers:
-            found[name] = _several([c.packages.get(name, "") for c in conditions]) or _version(name, done, environment)
+    servers = {c.server.kind.partition("-")[0] for c in conditions}  # gunicorn-uvicorn is gunicorn with another worker
+    for name in (*FRAMEWORK, *sorted(servers)):
+        found[name] = _several([c.packages.get(name, "") for c in conditions]) or _version(name, done, environment)
     for service in plan.services:
         found[service] = _version(service, done, environment)
     if environment is not None and plan.services:

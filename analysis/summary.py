@@ -4,6 +4,7 @@ A check that could not be judged (inconclusive, invalid) is *not tested*: it say
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,6 +129,17 @@ def factor(seen: Seen | None) -> str:
     return text + (
         f" ({human(low, '')} to {human(high, '')})" if low is not None and high is not None and low < high else ""
     )
+
+
+def short_title(title: str, width: int) -> str:
+    """The title for a line of its own results: what stands before the colon or the bracket, since what follows is the finding itself.
+
+    "Too many connections: pool_size is per process" becomes "Too many connections"; what is still too wide ends at a word with an ellipsis.
+    """
+    head = title.partition(": ")[0]
+    if len(head) > width:
+        head = head.partition(" (")[0]
+    return textwrap.shorten(head, width, placeholder=" …")
 
 
 def badge(verdict: GotchaVerdict) -> str:

@@ -21,7 +21,7 @@ SAID_ONCE = frozenset({"quick_run"})
 
 def verdicts_text(verdicts: RunVerdicts, *, colored: bool = False, details: bool = False) -> str:
     """The results first, a line for each gotcha; then the checks that differ, each with its reason; with ``details`` every check."""
-    blocks = ["\n".join(_results(verdicts.gotchas, colored))]
+    blocks = ["\n".join(results(verdicts.gotchas, colored))]
     several = len(verdicts.gotchas) > 1
     told = [one for one in verdicts.gotchas if details or not several or _to_tell(one)]
     blocks += ["\n".join(_gotcha(one, SAID_ONCE if several else (), colored, details)) for one in told]
@@ -33,9 +33,9 @@ def _to_tell(gotcha: GotchaVerdict) -> bool:
     return gotcha.verdict != "reproduced" or bool(gotcha.failed_trials)
 
 
-def _results(gotchas: Sequence[GotchaVerdict], colored: bool) -> Iterator[str]:
+def results(gotchas: Sequence[GotchaVerdict], colored: bool = False) -> Iterator[str]:
     """Symbol, title, naive -> fixed: what one came for."""
-    titles = [textwrap.shorten(one.title, TITLE_WIDTH, placeholder=" …") for one in gotchas]
+    titles = [summary.short_title(one.title, TITLE_WIDTH) for one in gotchas]
     wide = max(map(len, titles), default=0)
     if any(one.seen for one in gotchas):
         yield f"{'':{wide + 4}}naive -> fixed"

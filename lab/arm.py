@@ -9,9 +9,10 @@ from lab.model import TrialPlan
 from lab.reading import Reader
 from lab.record import ProcessUse
 from lab.redact import redacted_bytes
-from lab.servers import RunningServer
 from lab.stage import Stage
 from lab.store import TrialFolder, write_bytes, write_samples
+from lab.target.address import Address
+from lab.target.protocol import Target
 
 
 @dataclass
@@ -24,8 +25,13 @@ class Arm:
     stage: Stage
     reader: Reader
     started_at: str
-    server: RunningServer = field(init=False)
+    server: Target = field(init=False)
     signs: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def address(self) -> Address:
+        """Where the load goes."""
+        return self.stage.address(self.server)
 
     @property
     def server_tree(self) -> str:
@@ -44,7 +50,7 @@ class Arm:
 
 def portable(command: tuple[str, ...]) -> tuple[str, ...]:
     """The command without this machine's paths, as a reader would type it."""
-    return ("python", *command[1:])
+    return ("python", *command[1:]) if command else ()
 
 
 def save_samples(source: Path, path: Path) -> None:

@@ -23,15 +23,11 @@ from typing import Any
 from lab.codec import to_dict
 from lab.faults import survival_of
 from lab.model import (
-    Burst,
     Chart,
     Claim,
     ClaimPlan,
-    ClosedLoad,
     Condition,
     GotchaPlan,
-    Journey,
-    Load,
     MetricExpression,
     Scenario,
     Server,
@@ -60,19 +56,6 @@ def load_scenario(path: Path) -> Scenario:
     return scenario
 
 
-def _can_spread(load: Load, workers: int) -> bool:
-    """Whether every worker can have a connection of this load, and keep it."""
-    match load:
-        case ClosedLoad():
-            return load.users >= workers and not load.reconnect
-        case Burst():
-            return load.requests >= workers
-        case Journey():
-            return load.users >= workers
-        case _:
-            return load.connections >= workers
-
-
 def without_workers(labels: Sequence[str]) -> dict[str, str]:
     """Each label without its own number of workers, which another server takes the place of; as it is where two would be the same."""
     bare = {one: re.sub(r"(?:\b(?:to|on|over|with) )?\b\d+ workers?\b(?:, )?", "", one).strip(" ,") for one in labels}
@@ -84,10 +67,10 @@ def under_servers(condition: Condition, servers: Sequence[Server], name: str = "
     """The condition under each of the given servers, on one trace, told apart by label and by the parameters ``workers`` and ``server``."""
     for server in servers:
         params = {**condition.params, "workers": server.workers, "server": server.kind, "loop": server.loop}
-        where = f"{server.kind} x{server.workers}" + ("" if server.loop == "uvloop" else f" {server.loop}")
+        where = server.named.replace(server.kind, f"{server.kind} x{server.workers}", 1)
         label = f"{name or condition.label} on {where}"
         load = condition.load
-        if server.workers > 1 and _can_spread(load, server.workers) and not condition.control:
+        if server.workers > 1 and load.can_spread(server.workers) and not condition.control:
             load = replace(load, spread=True)  # what is claimed of W workers needs all of them
         yield replace(
             condition,

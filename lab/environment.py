@@ -14,6 +14,8 @@ import psutil
 
 from lab.cores import SYSFS, parse_list, siblings, usable
 from lab.record import Environment
+from lab.target.servers import kinds
+from lab.target.servers.kind import LOOP_PACKAGES, PARSER_PACKAGES
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,14 +23,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # would look like 2.5 % of two cores.  What is within that is not seen.
 TICK_S = 0.01
 PACKAGES = (
-    "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "gunicorn", "uvicorn-worker", "granian", "pydantic", "anyio",
-    "sqlalchemy", "asyncpg", "psycopg", "redis", "httpx2", "celery", "kombu", "pyjwt", "locust", "gevent", "matplotlib", "pandas",
+    "fastapi", "starlette", "uvicorn-worker", "pydantic", "anyio", "sqlalchemy", "asyncpg", "psycopg", "redis", "httpx2",
+    "celery", "kombu", "pyjwt", "locust", "gevent", "matplotlib", "pandas",
 )  # fmt: skip
 
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    servers = {one.package: None for one in kinds().values()} | dict.fromkeys(
+        (*LOOP_PACKAGES.values(), *PARSER_PACKAGES.values())
+    )
+    for name in (*PACKAGES, *filter(None, servers)):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -22,6 +22,7 @@ from platformdirs import user_cache_path
 from lab.errors import NotHereError, StoreError
 from lab.model import Condition, Service
 from lab.private import private_folder, why_not_private
+from lab.target.servers import kind_of
 
 BASE = ("uvicorn[standard]", "gunicorn", "uvicorn-worker", "anyio", "pyjwt")
 """What every target's environment holds beside the packages that the condition names: servers, and what targets import of no service."""
@@ -32,6 +33,8 @@ DRIVERS: Mapping[Service, tuple[str, ...]] = {
     "celery": ("celery",),
 }
 """What it holds besides where the gotcha uses the service: some drivers have no wheels for every interpreter (3.14t)."""
+STANDARD = {"uvloop", "httptools", "h11"}
+"""What uvicorn[standard] brings."""
 BUILD_TIMEOUT_S = 300
 _refused: dict[str, str] = {}
 """Why an environment could not be had, by its key: an index that cannot be reached is asked once a run, not once a trial."""
@@ -39,10 +42,13 @@ _refused: dict[str, str] = {}
 
 def target_python(condition: Condition, services: Sequence[Service] = ()) -> str:
     """The interpreter that runs the target under this condition.  Raises NotHereError with the reason where it cannot be had."""
-    if not condition.packages and not condition.python:
+    needed = kind_of(condition.server.kind).requirements(condition.server)
+    if not condition.packages and not condition.python and all(_our_version(one) for one in needed):
         return sys.executable
-    server = ("granian",) if condition.server.kind == "granian" else ()
-    return str(environment_for(condition.packages, condition.python, services, server))
+    known = {one.partition("[")[0] for one in BASE} | STANDARD
+    return str(
+        environment_for(condition.packages, condition.python, services, [one for one in needed if one not in known])
+    )
 
 
 def requirements_for(packages: Mapping[str, str], usual: Sequence[str], *, ours: bool) -> list[str]:

@@ -52,10 +52,17 @@ def verdicts_update_to_2(verdicts: Document) -> None:
                 measured["low"] = measured["high"] = None
 
 
+def plan_update_to_2(plan: Document) -> None:
+    """Counting the router's comparisons was a switch of its own."""
+    for condition in (one for gotcha in plan["gotchas"] for one in gotcha["conditions"]):
+        if condition.pop("count_matches", False):
+            condition["observers"] = ["matches"]
+
+
 STEPS: Mapping[str, Sequence[Step]] = {
     "TrialRecord": (trial_update_to_2, trial_update_to_3),
     "Environment": (environment_update_to_2, environment_update_to_3),
-    "RunPlan": (),
+    "RunPlan": (plan_update_to_2,),
     "Added": (),
     "RunVerdicts": (verdicts_update_to_2,),
 }

@@ -34,8 +34,7 @@ def metric_of(claim: ClaimPlan) -> str:
 
 def server_name(condition: Condition) -> str:
     """A server configuration without its workers: ``uvicorn`` or ``uvicorn asyncio``."""
-    server = condition.server
-    return server.kind + ("" if server.loop == "uvloop" else f" {server.loop}")
+    return condition.server.named
 
 
 def packages_name(packages: Mapping[str, str]) -> str:

@@ -3,24 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.lengths import trial_s
+from lab.loads import load_of
 from lab.looks import SecondLook
 
-PER_TRIAL_S = 1.6
-TITLE_WIDTH = 58
+TITLE_WIDTH = 94
 
 
-def _load_s(condition: Mapping[str, Any]) -> float:
-    load = condition["load"]
-    match load["shape"]:
-        case "burst":
-            took = max(load["every_s"] * load["repeats"], 1.0)
-        case "staged":
-            took = sum(stage["duration_s"] for stage in load["stages"])
-        case "journey":
-            took = 2.0
-        case _:
-            took = condition["duration_s"]
-    return float(took + condition["warmup_s"] + PER_TRIAL_S + 0.35 * (condition["server"]["workers"] - 1))
+def _trial_s(condition: Mapping[str, Any]) -> float:
+    load = load_of(condition["load"])
+    return trial_s(load, condition["duration_s"], condition["warmup_s"], condition["server"]["workers"])
 
 
 def _pairs(gotcha: Mapping[str, Any], condition: Mapping[str, Any], mode: str) -> int:
@@ -37,7 +29,7 @@ def seconds(gotcha: Mapping[str, Any], mode: str) -> int:
     for condition in gotcha["conditions"]:
         pairs = _pairs(gotcha, condition, mode)
         arms = len(condition["variants"] or gotcha["variants"])
-        total += pairs * arms * _load_s(condition)
+        total += pairs * arms * _trial_s(condition)
     return round(total)
 
 

@@ -24,6 +24,7 @@ from lab.loadgen.sharing import arm_folder, processes_for
 from lab.model import Condition
 from lab.processes import Child, Guard
 from lab.record import GeneratorSeen
+from lab.target.address import Address, address_of
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_TIMEOUT_S = 60.0
@@ -258,18 +259,25 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> GeneratorSeen:
     )  # fmt: skip
 
 
+def address_in_job(where: str | Address) -> dict[str, Any]:
+    """An address as the job's JSON holds it."""
+    address = address_of(where)
+    more = {"headers": dict(address.headers), "ca": address.ca, "verify": address.verify}
+    return {"url": address.url, "address": more}
+
+
 def job_of(
     scenario: Path,
     condition: Condition,
     variant: str,
-    url: str,
+    where: str | Address,
     seed: int,
     processes: int = 1,
     own_path: str = OWN_PATH,
 ) -> dict[str, Any]:
     """The job as the children read it; a load that cannot be shared is given to one process."""
     return {
-        "scenario": str(scenario), "user": condition.user, "variant": variant, "url": url, "seed": seed, "own_path": own_path,
+        "scenario": str(scenario), "user": condition.user, "variant": variant, **address_in_job(where), "seed": seed, "own_path": own_path,
         "condition": to_dict(condition), "processes": processes_for(condition.load, processes),
     }  # fmt: skip
 

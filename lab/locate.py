@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from lab.model import App, GotchaPlan
+
 ROOT = Path(__file__).resolve().parent.parent
 SELFTEST = "selftest/"
 
@@ -16,6 +18,17 @@ def target_module(slug: str, variant: str) -> str:
 def target_app(slug: str, variant: str) -> str:
     """The ``module:attribute`` of a variant's app."""
     return f"{target_module(slug, variant)}:{variant if slug.startswith(SELFTEST) else 'app'}"
+
+
+def app_of(gotcha: GotchaPlan, variant: str) -> App:
+    """The application of a variant."""
+    return gotcha.apps.get(variant) or App(target_app(gotcha.slug, variant))
+
+
+def server_names() -> str:
+    """The servers that there are, without importing them: each is a file of ``lab/target/servers``."""
+    names = {path.stem.replace("_", "-") for path in (ROOT / "lab" / "target" / "servers").glob("*.py")}
+    return ", ".join(sorted(names - {"--init--", "kind"}))
 
 
 def scenario_file(slug: str) -> Path:

@@ -19,13 +19,11 @@ from lab.loads import StagedLoad as StagedLoad
 from lab.looks import SecondLook as SecondLook
 from lab.references import MetricExpression as MetricExpression
 from lab.references import MetricRef as MetricRef
+from lab.surroundings import App as App
 from lab.surroundings import CeleryWorker as CeleryWorker
 from lab.surroundings import Event as Event
-from lab.surroundings import HttpKind as HttpKind
-from lab.surroundings import LoopKind as LoopKind
 from lab.surroundings import Proxy as Proxy
 from lab.surroundings import Server as Server
-from lab.surroundings import ServerKind as ServerKind
 from lab.surroundings import Service as Service
 from lab.surroundings import Upstream as Upstream
 from lab.survival import BeforeAfter as BeforeAfter
@@ -42,7 +40,7 @@ class Condition:
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
     ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
-    ``count_matches`` lets each answer name in ``x-lab-matches`` how many paths the router compared for it.
+    ``observers`` are what else is watched in the target, by the names of their files in ``lab/inside/observers``.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
     the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
@@ -55,7 +53,7 @@ class Condition:
     duration_s: float = 3.0
     warmup_s: float = 0.0
     server: Server = Server()
-    loops: Mapping[str, LoopKind] = field(default_factory=dict)
+    loops: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Scalar] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
@@ -66,7 +64,7 @@ class Condition:
     proxy: Proxy | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
-    count_matches: bool = False
+    observers: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     quick: bool = True
     quick_pairs: int | None = None
@@ -80,7 +78,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a duet of what happens at one instant or to the services, which no arm has for itself."""
-        if self.duet and (isinstance(self.load, Burst) or self.events or self.celery):
+        if self.duet and (self.load.bursts or self.events or self.celery):
             raise ValueError(
                 f"{self.label}: a duet has no burst, no events and no Celery; run the arms one after another"
             )
@@ -261,7 +259,10 @@ class ClaimPlan:
 
 @dataclass(frozen=True)
 class GotchaPlan:
-    """A gotcha as everything below the scenarios knows it.  ``slug`` is ``topic/gotcha``; ``variants`` begins with naive, correct."""
+    """A gotcha as everything below the scenarios knows it.  ``slug`` is ``topic/gotcha``; ``variants`` begins with naive, correct.
+
+    ``apps`` holds the variants that are no files of ``targets/``: with them a plan may be about anybody's application.
+    """
 
     slug: str
     title: str
@@ -288,6 +289,7 @@ class GotchaPlan:
     symptoms: tuple[str, ...] = ()
     before_after: BeforeAfter | None = None
     survival: Survival | None = None
+    apps: Mapping[str, App] = field(default_factory=dict)
 
     @property
     def topic(self) -> str:
@@ -328,7 +330,10 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added."""
+    """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added.
+
+    format_version history: 1 first; 2 a condition names its observers (``count_matches`` was the only one).
+    """
 
     run: str
     mode: Literal["quick", "full", "faults"]
@@ -338,7 +343,7 @@ class RunPlan:
     trials: tuple[TrialPlan, ...]
     pairs: int
     second_look: SecondLook | None = None
-    format_version: int = 1
+    format_version: int = 2
 
     def gotcha(self, slug: str) -> GotchaPlan:
         """The plan of one gotcha.  Raises KeyError."""

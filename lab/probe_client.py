@@ -20,15 +20,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from lab.errors import LoadError
 from lab.loadgen.client import CENSORED, OK, Connection
 from lab.loadgen.wire import build_request
-from lab.model import OUTCOMES, Condition, GotchaPlan, OpenLoad, StagedLoad
+from lab.model import OUTCOMES, Condition, GotchaPlan
 from lab.probes import OWN
 from lab.processes import Child, Guard
+from lab.target.address import Address, address_of
 
+MORE = "LAB_ADDRESS"
+"""The rest of the address, as JSON in the environment: a header may be a secret, and arguments are for everybody to see."""
 LIMIT_S = 600.0
 RATE_PER_S = 15.0
 SHARE = 0.02
@@ -63,8 +65,8 @@ def instants_ns(start_ns: int, rate_per_s: float, seed: int) -> Iterator[int]:
 class _Asker:
     """A thread with a connection: idle, or busy with one request."""
 
-    def __init__(self, host: str, port: int, idle: "deque[_Asker]") -> None:
-        self.connection = Connection(host, port, TIMEOUT_S)
+    def __init__(self, address: Address, idle: "deque[_Asker]") -> None:
+        self.connection = Connection(address.host, address.port, TIMEOUT_S, tls=address.context)
         self._jobs: queue.SimpleQueue[tuple[bytes, list[Asked], int]] = queue.SimpleQueue()
         self._idle = idle
         threading.Thread(target=self._run, daemon=True).start()
@@ -82,11 +84,10 @@ class _Asker:
             self._idle.append(self)
 
 
-def ask_until_told(url: str, path: str, instants: Iterator[int], told: int) -> list[Asked]:
+def ask_until_told(where: str | Address, path: str, instants: Iterator[int], told: int) -> list[Asked]:
     """Ask at each instant until the file descriptor ``told`` is at its end; each instant up to then is in the result."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    request = build_request("GET", path, parts.netloc, OWN)
+    address = address_of(where)
+    request = build_request("GET", address.base + path, address.authority, {**address.headers, **OWN})
     idle: deque[_Asker] = deque()
     asked: list[Asked] = []
     busy: list[int] = []
@@ -98,7 +99,7 @@ def ask_until_told(url: str, path: str, instants: Iterator[int], told: int) -> l
         asked.append(Asked(planned_ns, 0, 0, OUTCOMES[CENSORED]))
         if not ended_ns:  # else this process was late, and now there is no load any more to stand beside
             # The connection used last is the warmest; at most rate times timeout of them are busy.
-            asker = idle.pop() if idle else _Asker(host, port, idle)
+            asker = idle.pop() if idle else _Asker(address, idle)
             asker.ask(request, asked, len(asked) - 1)
             busy.append(len(asked) - 1)
     deadline = time.monotonic() + DRAIN_S
@@ -118,14 +119,14 @@ def _end_before(told: int, until_ns: int) -> int:
             return 0
 
 
-def main(url: str, path: str, rate_per_s: float, seed: int) -> None:
+def main(where: str | Address, path: str, rate_per_s: float, seed: int) -> None:
     """See the module."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte
-    found = ask_until_told(url, path, instants_ns(int(line), rate_per_s, seed), 0) if line.strip() else []
+    found = ask_until_told(where, path, instants_ns(int(line), rate_per_s, seed), 0) if line.strip() else []
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
 
@@ -147,19 +148,14 @@ def bystander_of(plan: GotchaPlan, condition: Condition) -> Bystander:
     Where a law is claimed there is none: what it asks for would be in the count that must be exact.
     """
     load = condition.load
-    if not isinstance(load, OpenLoad | StagedLoad):
+    if not load.is_open:
         return Bystander()
     if any(claim.tolerance == 0 and condition.key in claim.predictions for claim in plan.claims):
         return Bystander()
-    rate_per_s = load.rate_per_s if isinstance(load, OpenLoad) else min(stage.rate_per_s for stage in load.stages)
+    rate_per_s = min(stage.rate_per_s for stage in load.stages_over(condition.duration_s))
     own = min(RATE_PER_S, SHARE * rate_per_s)
     path = next((probe.path for probe in plan.probes if probe.method == "GET" and probe.status == 200), "")
-    return Bystander(path, own) if path and own * _seconds(condition) >= FEWEST else Bystander()
-
-
-def _seconds(condition: Condition) -> float:
-    load = condition.load
-    return sum(stage.duration_s for stage in load.stages) if isinstance(load, StagedLoad) else condition.duration_s
+    return Bystander(path, own) if path and own * load.lasts_s(condition.duration_s) >= FEWEST else Bystander()
 
 
 def report(
@@ -171,7 +167,7 @@ def report(
     or never came, ``outcomes`` beside them, ``late_s`` the 99th percentile of its own lateness.
     """
     begin_ns = started_ns + round((condition.warmup_s if warmup_s is None else warmup_s) * 1e9)
-    end_ns = min(ended_ns, begin_ns + round(_seconds(condition) * 1e9))
+    end_ns = min(ended_ns, begin_ns + round(condition.load.lasts_s(condition.duration_s) * 1e9))
     inside = [one for one in asked if begin_ns <= one.planned_ns < end_ns]
     times = [(one.done_ns - one.sent_ns) / 1e9 if one.outcome == OUTCOMES[OK] else None for one in inside]
     answered = [time_s for time_s in times if time_s is not None]
@@ -211,17 +207,24 @@ class Witness:
 
 
 @contextmanager
-def beside(guard: Guard, url: str, who: Bystander, seed: int) -> Iterator[Witness]:
+def beside(guard: Guard, where: str | Address, who: Bystander, seed: int) -> Iterator[Witness]:
     """The bystander stands ready while the block runs; it asks from ``Witness.begin`` to the block's end.  Raises LoadError."""
     if not who.path:
         yield Witness()
         return
     from lab.locate import ROOT
 
+    address = address_of(where)
+    more = {"headers": dict(address.headers), "ca": address.ca, "verify": address.verify}
     with guard.folder("probe-") as folder:
-        command = [sys.executable, "-m", "lab.probe_client", url, who.path, str(who.rate_per_s), str(seed)]
+        command = [sys.executable, "-m", "lab.probe_client", address.url, who.path, str(who.rate_per_s), str(seed)]
         child = guard.spawn(
-            command, env={**os.environ}, cwd=ROOT, log_path=folder / "probe.log", name="probe client", pipes=True
+            command,
+            env={**os.environ, MORE: json.dumps(more)},
+            cwd=ROOT,
+            log_path=folder / "probe.log",
+            name="probe client",
+            pipes=True,
         )
         try:
             _line(child, START_S, "does not start")
@@ -250,4 +253,9 @@ def _broke(child: Child, problem: str) -> LoadError:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    main(
+        Address(sys.argv[1], **json.loads(os.environ.get(MORE, "{}"))),
+        sys.argv[2],
+        float(sys.argv[3]),
+        int(sys.argv[4]),
+    )

@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from lab.model import Probe
 from lab.record import ProbeSeen
+from lab.target.address import Address, address_of
 
 TIMEOUT_S = 30.0
 OWN = {"x-lab-own": "1"}
@@ -25,17 +25,28 @@ class Answer:
     problem: str = ""
 
 
-def send(url: str, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+def _connection(address: Address) -> http.client.HTTPConnection:
+    if address.context is None:
+        return http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT_S)
+    return http.client.HTTPSConnection(address.host, address.port, timeout=TIMEOUT_S, context=address.context)
+
+
+def send(
+    where: str | Address, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
+) -> Answer:
     """One request on a connection of its own.  Never raises: ``problem`` says what happened, a path that cannot be asked included."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_S)
-    sent_headers = {"Connection": "close", **OWN, **(headers or {})}
+    address = address_of(where)
+    try:
+        connection = _connection(address)
+    except OSError as error:  # certificates that cannot be read
+        return Answer(0, b"", f"{type(error).__name__}: {error}")
+    sent_headers = {"Connection": "close", **OWN, **address.headers, **(headers or {})}
     data = None
     if body is not None:
         data = json.dumps(body).encode()
         sent_headers.setdefault("Content-Type", "application/json")
     try:
-        connection.request(method, path, body=data, headers=sent_headers)
+        connection.request(method, address.base + path, body=data, headers=sent_headers)
         response = connection.getresponse()
         return Answer(response.status, response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -62,9 +73,9 @@ def _compare(probe: Probe, answer: Answer) -> str:
     return "" if got == wanted else f"body {got!r}, expected {wanted!r}"
 
 
-def run_probe(url: str, probe: Probe, when: Literal["before", "after"]) -> ProbeSeen:
+def run_probe(where: str | Address, probe: Probe, when: Literal["before", "after"]) -> ProbeSeen:
     """Send one probe and compare its answer with the expected one."""
-    answer = send(url, probe.method, probe.path, probe.headers, probe.json)
+    answer = send(where, probe.method, probe.path, probe.headers, probe.json)
     text = answer.body[:BODY_KEPT].decode("utf-8", "replace")
     return ProbeSeen(f"{probe.method} {probe.path}", when, answer.status, _compare(probe, answer), text)
 

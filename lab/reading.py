@@ -14,10 +14,10 @@ from lab.errors import ServerError
 from lab.model import FinalRead, GotchaPlan
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement
-from lab.servers import RunningServer
 from lab.services.plans import Explainer
 from lab.services.postgres import REPORTED_AFTER_S
 from lab.services.supervisor import Services
+from lab.target.protocol import Target
 
 COUNTED = ("sql_", "redis_calls", "rows_read", "sessions_opened", "connections_peak")
 """Metrics that count what the services did: beside them no bystander asks for anything, for nobody could tell its part from the load's."""
@@ -123,7 +123,7 @@ class Reader:
 
     # ---- after the load
 
-    def after(self, server: RunningServer, variant: str) -> None:
+    def after(self, server: Target, variant: str) -> None:
         """Explained requests, final reads and the second probes, on the server that has just carried the load.  Raises ServerError."""
         reads = self.reads
         if self._postgres and self._postgres.explainer:
@@ -132,9 +132,9 @@ class Reader:
             reads.notes.append("plans: they can only be read from a PostgreSQL that the lab started")
         for read in self._gotcha.final_reads:
             self._final(server, read)
-        reads.probes += [run_probe(server.url, probe, "after") for probe in self._gotcha.probes if probe.after]
+        reads.probes += [run_probe(server.address, probe, "after") for probe in self._gotcha.probes if probe.after]
 
-    def _final(self, server: RunningServer, read: FinalRead) -> None:
+    def _final(self, server: Target, read: FinalRead) -> None:
         try:
             value = self._value(server, read)
         except (TypeError, ValueError) as error:
@@ -146,10 +146,10 @@ class Reader:
         else:
             self.reads.final[read.name] = value
 
-    def _value(self, server: RunningServer, read: FinalRead) -> float | None:
+    def _value(self, server: Target, read: FinalRead) -> float | None:
         """The number, or None where the database or Redis has nothing there, which is not the same as 0."""
         if read.path:
-            answer = send(server.url, "GET", read.path)
+            answer = send(server.address, "GET", read.path)
             if answer.problem or answer.status >= 400:
                 raise ServerError(f"final read {read.name}: {answer.problem or answer.status}", "See server.log.")
             return read_pointer(answer.body, read.pointer)
@@ -160,12 +160,12 @@ class Reader:
             found = self._redis.command(*read.redis)
         return None if found is None else float(found)
 
-    def _explain(self, explainer: Explainer, server: RunningServer, variant: str) -> Iterator[PlanSeen]:
+    def _explain(self, explainer: Explainer, server: Target, variant: str) -> Iterator[PlanSeen]:
         for asked in self._gotcha.explained:
             if variant not in asked.paths:
                 continue
             explainer.begin()
-            answer = send(server.url, "GET", asked.paths[variant])
+            answer = send(server.address, "GET", asked.paths[variant])
             entries = explainer.collect()
             if answer.problem or answer.status >= 400:
                 problem = answer.problem or f"status {answer.status}"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lab.inside.rows import SERVER_COLUMNS as SERVER_COLUMNS
+from lab.inside.rows import SERVER_ROW_BYTES as SERVER_ROW_BYTES
 from lab.model import TrialPlan
-from lab.rows import SERVER_COLUMNS as SERVER_COLUMNS
-from lab.rows import SERVER_ROW_BYTES as SERVER_ROW_BYTES
 
 FORMAT_VERSION = 3
 SELFTEST_VERSION = 3  # of selftest.json; its history stands in analysis.selftest

@@ -10,13 +10,11 @@ from typing import Literal, Protocol, TypeAlias
 
 from lab.attempts import keep_aside, with_reasons
 from lab.errors import LabError, NotHereError, StoreError, UsageError
-from lab.model import Burst, Condition, GotchaPlan, Journey, RunPlan, StagedLoad, TrialPlan
+from lab.lengths import trial_s
+from lab.model import Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.record import TrialRecord
 from lab.store import RunFolder, TrialFolder, remove_leftovers
 
-START_S = 1.2
-PER_WORKER_S = 0.35
-JOURNEY_S = 2.0
 MAX_REPEATS = 2
 """Noise comes in bursts of seconds on shared machines: a third attempt is mostly quiet.  What it costs is bounded."""
 Spoiled: TypeAlias = Callable[[Sequence[TrialRecord], GotchaPlan, Condition, Sequence[TrialFolder]], str]
@@ -69,16 +67,7 @@ class Executor(Protocol):
 
 def expected_s(condition: Condition) -> float:
     """Roughly how long a trial of this condition takes, with its overhead, for the time left."""
-    load = condition.load
-    if isinstance(load, Burst):
-        took = max(load.every_s * load.repeats, 1.0)
-    elif isinstance(load, StagedLoad):
-        took = sum(stage.duration_s for stage in load.stages)
-    elif isinstance(load, Journey):
-        took = JOURNEY_S
-    else:
-        took = condition.duration_s
-    return took + condition.warmup_s + START_S + PER_WORKER_S * condition.workers
+    return trial_s(condition.load, condition.duration_s, condition.warmup_s, condition.workers)
 
 
 TRUST_S = 30.0

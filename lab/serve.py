@@ -12,9 +12,9 @@ from typing import Any
 
 from lab.errors import UsageError
 from lab.model import Condition, GotchaPlan, TrialPlan
-from lab.servers import start_server
 from lab.services.supervisor import Services
 from lab.stage import staged
+from lab.target.running import start_server
 from lab.terminal import note
 from lab.trial import RealExecutor
 
@@ -65,18 +65,18 @@ def serve_until_interrupted(
         database = stack.enter_context(RealExecutor(up).database(plan, condition))
         stage = stack.enter_context(staged(up, plan, condition, trial, database, logs))
         server = start_server(
-            up.guard, stage.condition.server, f"{stage.target}", logs, stage.target_env, python=stage.python, port=port
+            up.guard, stage.condition.server, stage.app, logs, stage.target_env, python=stage.python, port=port
         )
         stack.callback(server.child.stop, 8.0)
         stage.attach(server)
         facts = {
-            "url": stage.url(server), "pids": [server.child.pid, *server.worker_pids()],
+            "url": stage.address(server).url, "pids": [server.child.pid, *server.worker_pids()],
             "postgres_url": stage.env.get("DATABASE_URL", ""), "redis_url": stage.env.get("REDIS_URL", ""),
             "upstream_url": stage.env.get("UPSTREAM_URL", ""),
         }  # fmt: skip
         _announce(facts, as_json)
         if not as_json:
-            note(f"Locust's page: uv run locust -f scenarios/{plan.slug}.py -H {stage.url(server)}")
+            note(f"Locust's page: uv run locust -f scenarios/{plan.slug}.py -H {stage.address(server).url}")
         while not done.wait(0.5):
             if server.child.poll() is not None:
                 raise UsageError(f"the server ended: {server.child.log_tail(5)}", "Mend the target and serve it again.")

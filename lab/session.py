@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lab.catalog import Catalog
 from lab.environment import capture
 from lab.errors import UsageError
 from lab.grid import as_grid
-from lab.model import GotchaPlan, HttpKind, LoopKind, RunPlan, SecondLook, Server, ServerKind
+from lab.model import GotchaPlan, RunPlan, SecondLook, Server
 from lab.plan import make_plan
 from lab.record import Added, Environment
 from lab.runner import Executor, Spoiled, run_s, run_trials
@@ -19,6 +19,7 @@ from lab.second_look import Undecided, additions
 from lab.selftest.ceiling import quick_ceiling
 from lab.services.supervisor import MODES, Services
 from lab.store import RunFolder, new_run, newest_selftest
+from lab.target.servers import LOOPS, PARSERS, kind_of
 from lab.terminal import Screen, duration, note
 from lab.trial import RealExecutor
 
@@ -55,24 +56,22 @@ class Session:
     interrupted: bool
 
 
-def configured_servers(workers: Sequence[int], kinds: Sequence[str], loops: Sequence[str]) -> tuple[Server, ...]:
+def configured_servers(
+    workers: Sequence[int], kinds: Sequence[str], loops: Sequence[str], parsers: Sequence[str] = ()
+) -> tuple[Server, ...]:
     """The grid of server configurations that options ask for; empty where none was given.  Raises UsageError."""
     for name in kinds:
-        if name not in get_args(ServerKind):
-            raise UsageError(f"there is no server {name!r}", f"Servers: {', '.join(get_args(ServerKind))}.")
-    for name in loops:
-        if name not in get_args(LoopKind):
-            raise UsageError(f"there is no loop {name!r}", f"Loops: {', '.join(get_args(LoopKind))}.")
-    if not (workers or kinds or loops):
+        kind_of(name)
+    for what, asked, known in (("loop", loops, LOOPS), ("HTTP parser", parsers, PARSERS)):
+        for name in asked:
+            if name not in known:
+                raise UsageError(f"there is no {what} {name!r}", f"There are {', '.join(known)}.")
+    if not (workers or kinds or loops or parsers):
         return ()
-    grid = product(kinds or ["uvicorn"], workers or [1], loops or ["uvloop"])
-    return tuple(_server(kind, count, loop) for kind, count, loop in grid)
-
-
-def _server(kind: str, workers: int, loop: str) -> Server:
-    # uvicorn-worker pairs asyncio with h11 in one worker class; the others take httptools or have a parser of their own.
-    http: HttpKind = "h11" if kind == "gunicorn-uvicorn" and loop == "asyncio" else "httptools"
-    return Server(kind=kind, workers=workers, loop=loop, http=http)  # type: ignore[arg-type]
+    grid = product(kinds or ["uvicorn"], workers or [1], loops or ["uvloop"], parsers or [""])
+    return tuple(
+        Server(kind, count, loop, http or kind_of(kind).default_parser(loop)) for kind, count, loop, http in grid
+    )
 
 
 def _needs(plan: RunPlan) -> set[str]:

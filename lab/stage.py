@@ -13,15 +13,18 @@ import psutil
 from lab.cores import SHARED, Cores, on
 from lab.environments import target_python
 from lab.errors import ServerError
-from lab.locate import target_app, target_module
-from lab.model import Condition, Event, GotchaPlan, TrialPlan
+from lab.locate import app_of
+from lab.model import App, Condition, Event, GotchaPlan, TrialPlan
 from lab.observe import descendants
 from lab.record import EventSeen
-from lab.servers import RunningServer, start_server
 from lab.services.celery import CeleryNode, start_celery
 from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
+from lab.target.address import Address
+from lab.target.protocol import Target
+from lab.target.running import RunningServer, start_server
+from lab.target.servers import kind_of
 from lab.victims import busiest, local_ports, pool_processes
 
 TARGET_LOGS = ("server", "celery")
@@ -36,7 +39,7 @@ class Stage:
 
     services: Services
     condition: Condition
-    target: str
+    app: App
     database: str
     folder: Path
     python: str
@@ -54,33 +57,34 @@ class Stage:
     _thread: threading.Thread | None = None
     _problem: str = ""
 
-    def attach(self, server: RunningServer) -> None:
+    def attach(self, server: Target) -> None:
         """Tell the stage which server the events are about; a proxy before the target learns its port."""
-        self._server = server
+        self._server = server if isinstance(server, RunningServer) else None
         if self.proxy and self.condition.proxy and self.condition.proxy.where == "target":
-            self.proxy.point_at("127.0.0.1", server.port)
+            self.proxy.point_at(server.address.host, server.address.port)
 
-    def url(self, server: RunningServer) -> str:
+    def address(self, server: Target) -> Address:
         """Where the load goes: the target, or the proxy before it."""
         if self.proxy and self.condition.proxy and self.condition.proxy.where == "target":
-            return self.proxy.url
-        return server.url
+            return replace(server.address, url=f"{self.proxy.url}{server.address.base}")
+        return server.address
 
-    def server_pid(self, server: RunningServer) -> int:
-        """The pid at the root of the server's tree now."""
-        return (self._restarted or server).child.pid
+    def roots(self, server: Target) -> list[int]:
+        """The roots of the target's trees now."""
+        return (self._restarted or server).roots()
 
     @property
     def celery_pids(self) -> list[int]:
         """Main processes of the Celery workers."""
         return [node.child.pid for node in self.nodes if node.child.poll() is None]
 
-    def check(self, server: RunningServer) -> None:
+    def check(self, server: Target) -> None:
         """Fail early where the server has died without an event asking for it.  Raises ServerError."""
         if self._problem:
             raise ServerError(self._problem, "Check the events of the scenario.")
-        if not self._killed and server.child.poll() is not None:
-            raise ServerError(f"the server died during the load: {server.child.log_tail(5)}", "See server.log.")
+        problem = "" if self._killed else server.problem()
+        if problem:
+            raise ServerError(f"{problem} (during the load)", "See server.log.")
 
     def log_lines(self) -> int:
         """Lines that the target, and its Celery workers, have written so far."""
@@ -180,7 +184,7 @@ class Stage:
             return descendants(server.child.pid)
         tree = set(descendants(server.child.pid))  # a number that a worker had may be somebody else's by now
         workers = [pid for pid in server.worker_pids() if pid in tree]
-        if self.condition.server.kind == "uvicorn" and self.condition.workers == 1:
+        if not kind_of(self.condition.server.kind).replaces(self.condition.workers):
             self._killed = True
         if whom == "querying":
             return [self._querying(workers)]
@@ -206,14 +210,14 @@ class Stage:
         if event.whom.startswith("celery"):
             assert self.condition.celery is not None
             self.nodes += start_celery(
-                self.services.guard, self.target.partition(":")[0], self.condition.celery, self.folder, self.target_env,
+                self.services.guard, self.app.module.partition(":")[0], self.condition.celery, self.folder, self.target_env,
                 python=self.python, generation=len(self.nodes),
             )  # fmt: skip
             return "celery started again"
         assert self._server is not None
         self._server.child.stop(5.0)
         self._restarted = start_server(
-            self.services.guard, self.condition.server, self.target, self.folder, self.target_env,
+            self.services.guard, self.condition.server, self.app, self.folder, self.target_env,
             python=self.python, name="server-again", port=self._server.port,
         )  # fmt: skip
         return "server started again"
@@ -261,18 +265,17 @@ def staged(
 
     Raises LabError where something cannot be had.
     """
-    target = target_module(gotcha.slug, trial.variant)
+    app = app_of(gotcha, trial.variant)
     condition = replace(condition, server=condition.server_of(trial.variant))
     with ExitStack() as stack:
-        python = target_python(condition, gotcha.services)
+        python = app.python or target_python(condition, gotcha.services)
         if services.redis and not lane:
             services.redis.flush()
         env = _addresses(services, database, lane)
         if condition.upstream:
             upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
             env["UPSTREAM_URL"] = upstream.url
-        counting = {"LAB_COUNT_MATCHES": "1"} if condition.count_matches else {}
-        target_env = {**env, **condition.env, **counting}
+        target_env = {**env, **condition.env, "LAB_OBSERVERS": ",".join(condition.observers)}
         proxy = None
         if condition.proxy:
             proxy = stack.enter_context(start_proxy(services.guard, folder, seed=trial.seed, mode=condition.proxy.mode))
@@ -282,7 +285,7 @@ def staged(
         stage = Stage(
             services,
             condition,
-            target_app(gotcha.slug, trial.variant),
+            app,
             database,
             folder,
             python,
@@ -294,6 +297,12 @@ def staged(
         stack.callback(stage.close)
         if condition.celery:
             stage.nodes += start_celery(
-                services.guard, target, condition.celery, folder, target_env, python=python, generation=0
+                services.guard,
+                app.module.partition(":")[0],
+                condition.celery,
+                folder,
+                target_env,
+                python=python,
+                generation=0,
             )
         yield stage

@@ -3,21 +3,41 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-ServerKind: TypeAlias = Literal["uvicorn", "gunicorn", "gunicorn-uvicorn", "granian"]
-LoopKind: TypeAlias = Literal["uvloop", "asyncio"]
-HttpKind: TypeAlias = Literal["httptools", "h11"]
 Service: TypeAlias = Literal["postgres", "redis", "upstream", "celery"]
 
 
 @dataclass(frozen=True)
 class Server:
-    """The server configuration of a condition.  ``gunicorn`` is its native asgi worker, ``options`` are extra arguments."""
+    """The server configuration of a condition: a server by its name (``lab.target.servers``), its event loop and HTTP parser.
 
-    kind: ServerKind = "uvicorn"
+    ``gunicorn`` is its native asgi worker, ``options`` are extra arguments.
+    """
+
+    kind: str = "uvicorn"
     workers: int = 1
-    loop: LoopKind = "uvloop"
-    http: HttpKind = "httptools"
+    loop: str = "uvloop"
+    http: str = "httptools"
     options: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The server without its workers, what is not the default said: "uvicorn", "uvicorn asyncio", "uvicorn h11"."""
+        usual = ("uvloop", "httptools")
+        return " ".join([self.kind, *(one for one in (self.loop, self.http) if one not in usual)])
+
+
+@dataclass(frozen=True)
+class App:
+    """An ASGI application and where it is: ``module`` is ``package.module:attribute``.
+
+    Without a ``folder`` it is one of this repository.  An application of the user's is imported from its folder, by its own interpreter
+    (``python``, a path; "" for the lab's).  ``factory``: the attribute is called to get the application.
+    """
+
+    module: str
+    folder: str = ""
+    python: str = ""
+    factory: bool = False
 
 
 @dataclass(frozen=True)

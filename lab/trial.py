@@ -14,10 +14,10 @@ from lab.arm import Arm, keep_logs, make_folder, portable, save_samples
 from lab.cores import Cores, divide, on, place, siblings, usable
 from lab.environment import noise_between, noise_snapshot
 from lab.errors import LoadError, NotHereError, ServerError, ServiceError, StoreError, UsageError
-from lab.load import LoadChild, Measured, job_of, load_child
-from lab.loadgen.lengths import longest_s
+from lab.lengths import longest_s
+from lab.load import LoadChild, Measured, address_in_job, job_of, load_child
 from lab.loadgen.sharing import processes_for
-from lab.locate import scenario_file, target_app
+from lab.locate import scenario_file
 from lab.model import Condition, GotchaPlan, TrialPlan
 from lab.observe import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.probe_client import Bystander, beside, bystander_of
@@ -25,10 +25,13 @@ from lab.probes import run_probe
 from lab.reading import COUNTED, Reader, asks_for
 from lab.record import TrialRecord
 from lab.runner import Live
-from lab.servers import http_parser, read_and_remove_rows, serving, wait_for_quiet, wait_for_rows
 from lab.services.supervisor import Services
 from lab.stage import staged
 from lab.store import ROOT, TrialFolder, write_server_rows
+from lab.target.address import Address
+from lab.target.protocol import Target
+from lab.target.remote import Remote, check_possible
+from lab.target.running import http_parser, serving
 
 SETTLE_S = 0.6
 
@@ -36,8 +39,12 @@ SETTLE_S = 0.6
 class RealExecutor:
     """Performs trials on real servers and services.  ``observe`` False leaves the wrapper out (for measuring its own cost)."""
 
-    def __init__(self, services: Services, *, observe: bool = True, processes: int = 1) -> None:
+    def __init__(
+        self, services: Services, *, observe: bool = True, processes: int = 1, remote: Mapping[str, Address] | None = None
+    ) -> None:  # fmt: skip
+        """``remote`` says where variants are that run already; of those nothing is started."""
         self._services = services
+        self._remote = remote or {}
         self._observe = observe
         self._processes = processes
         self._templates: dict[str, str | None] = {}
@@ -86,9 +93,7 @@ class RealExecutor:
             arm = self._stage(stack, trial, gotcha, condition, folder, cores)
             child = stack.enter_context(load_child(self._services.guard, arm.work / "load", arm.stage.env, processes))
             self._serve(stack, arm, gotcha)
-            job = job_of(
-                scenario_file(gotcha.slug), condition, trial.variant, arm.stage.url(arm.server), trial.seed, processes,
-            )  # fmt: skip
+            job = job_of(scenario_file(gotcha.slug), condition, trial.variant, arm.address, trial.seed, processes)
             measured = self._load(gotcha, [arm], child, condition, job, live)[trial.variant]
             return self._finish(arm, gotcha, measured)
 
@@ -109,8 +114,8 @@ class RealExecutor:
             child = stack.enter_context(load_child(self._services.guard, arms[0].work / "load", {}, 1))
             for arm in arms:
                 self._serve(stack, arm, gotcha)
-            job = job_of(scenario_file(gotcha.slug), condition, "", arms[0].server.url, trials[0].seed)
-            job["arms"] = [{"variant": arm.trial.variant, "url": arm.stage.url(arm.server)} for arm in arms]
+            job = job_of(scenario_file(gotcha.slug), condition, "", arms[0].address, trials[0].seed)
+            job["arms"] = [{"variant": arm.trial.variant, **address_in_job(arm.address)} for arm in arms]
             measured = self._load(gotcha, arms, child, condition, job, live)
             return [self._finish(arm, gotcha, measured[arm.trial.variant]) for arm in arms]
 
@@ -131,19 +136,26 @@ class RealExecutor:
 
     def _serve(self, stack: ExitStack, arm: Arm, gotcha: GotchaPlan) -> None:
         """Start the arm's server and ask the first probes."""
-        stage = arm.stage
+        arm.server = self._target(stack, arm)
+        arm.stage.attach(arm.server)
+        arm.reader.reads.probes += [
+            run_probe(arm.server.address, probe, "before") for probe in gotcha.probes if probe.before
+        ]
+        arm.server.settle(SETTLE_S)
+
+    def _target(self, stack: ExitStack, arm: Arm) -> Target:
+        """The arm's server, started; or the one that runs already.  Raises NotHereError where that one cannot do what is asked."""
+        stage, remote = arm.stage, self._remote.get(arm.trial.variant)
+        if remote is not None:
+            check_possible(stage.condition)
+            return Remote(remote)
         with on(stage.cores.target):
-            arm.server = stack.enter_context(
+            return stack.enter_context(
                 serving(
-                    self._services.guard, stage.condition.server, target_app(gotcha.slug, arm.trial.variant),
-                    arm.work, stage.target_env, python=stage.python, observe=self._observe,
+                    self._services.guard, stage.condition.server, stage.app, arm.work, stage.target_env,
+                    python=stage.python, observe=self._observe,
                 )
             )  # fmt: skip
-        stage.attach(arm.server)
-        arm.reader.reads.probes += [
-            run_probe(arm.server.url, probe, "before") for probe in gotcha.probes if probe.before
-        ]
-        wait_for_quiet(SETTLE_S, arm.server)
 
     def _finish(self, arm: Arm, gotcha: GotchaPlan, measured: Measured) -> TrialRecord:
         """What is read after the load; the server is stopped, everything is kept."""
@@ -155,8 +167,7 @@ class RealExecutor:
         reader.after(server, arm.trial.variant)
         pids = server.worker_pids()
         arm.signs = arm.stage.signs()  # before the server logs that it is stopped
-        server.child.stop(8.0)
-        rows = read_and_remove_rows(server)
+        rows = server.stop()
         if rows:
             write_server_rows(folder.path / "server.parquet", rows)
         reader.reads.notes += keep_logs(arm.work, folder.path)
@@ -194,7 +205,9 @@ class RealExecutor:
         arms, so there only the servers are watched.
         """
         services = self._services
-        roots: dict[str, Callable[[], list[int]]] = {arm.server_tree: partial(_server_of, arm) for arm in arms}
+        roots: dict[str, Callable[[], list[int]]] = {
+            arm.server_tree: partial(_server_of, arm) for arm in arms if arm.server.roots()
+        }
         roots["generator"] = lambda: child.pids
         if len(arms) > 1:
             return roots
@@ -241,7 +254,7 @@ class RealExecutor:
         alone = len(arms) == 1 and not asks_for(gotcha, *COUNTED)
         who = bystander_of(gotcha, condition) if alone else Bystander()
         try:
-            with beside(services.guard, job["url"], who, job["seed"]) as witness:
+            with beside(services.guard, arms[0].address, who, job["seed"]) as witness:
                 measured = child.run_all(job, longest_s(condition), started, running)
         finally:
             problems = [poller.stop() for poller in pollers if poller.started]
@@ -254,7 +267,7 @@ class RealExecutor:
             reads.bystander = witness.report(condition, own.started_ns, own.ended_ns, own.generator.warmup_s)
             reads.processes, reads.cpu_series = arm.part_of(processes, watch.series)
             reads.noise = noise
-            wait_for_rows(arm.server, own.ended_ns)
+            arm.server.wait_for_rows(own.ended_ns)
             arm.reader.end()
         for problem in problems:
             if problem is not None:
@@ -279,4 +292,4 @@ class RealExecutor:
 
 
 def _server_of(arm: Arm) -> list[int]:
-    return [arm.stage.server_pid(arm.server)]
+    return arm.stage.roots(arm.server)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import trial
+from lab import stage
 from lab.catalog import Catalog
+from lab.model import App
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,4 +29,4 @@ def no_monkey_patching() -> object:
 @pytest.fixture
 def small_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials of ``tests/small_app.py``."""
-    monkeypatch.setattr(trial, "target_app", lambda slug, variant: "tests.small_app:app")
+    monkeypatch.setattr(stage, "app_of", lambda gotcha, variant: App("tests.small_app:app"))

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from anyio import to_thread
 
-from lab import asgi
-from lab.asgi import Borrowers, Observed, watch_threads
-from lab.rowfile import KEPT_BYTES, RowFile
-from lab.rows import GOES_ON, ROW_NS, SERVER_COLUMNS, SERVER_ROW_BYTES, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
+from lab.inside import asgi
+from lab.inside.asgi import Borrowers, Observed, watch_threads
+from lab.inside.rowfile import KEPT_BYTES, RowFile
+from lab.inside.rows import GOES_ON, ROW_NS, SERVER_COLUMNS, SERVER_ROW_BYTES, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
 
 MS = 1_000_000
 Message = MutableMapping[str, Any]

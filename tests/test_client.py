@@ -466,13 +466,15 @@ def test_what_is_not_supported_is_refused_with_the_reason(
         build_request(method, path, "localhost", headers)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://127.0.0.1", "http://localhost:1/", "http://[::1]:80"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:8000", "http://127.0.0.1", "http://localhost:1/", "http://[::1]:80", "https://127.0.0.1/api"],
+)
 def test_an_address_that_the_client_can_speak_to(url: str) -> None:
     check_url(url)
 
 
 @pytest.mark.parametrize("url, reason", [
-    ("https://127.0.0.1", "not TLS"),
     ("ws://127.0.0.1", "WebSockets"),
     ("http+unix://%2Ftmp%2Fx.sock", "Unix sockets"),
     ("127.0.0.1:8000", "begins with http://"),
@@ -485,9 +487,8 @@ def test_an_address_that_the_client_can_speak_to(url: str) -> None:
     ("http://127.0.0.1:80a", "no address"),
     ("http://[::1", "no address"),
     ("http://[fe80::1%25eth0]:80", "zone"),
-    ("http://127.0.0.1/api", "after the port"),
-    ("http://127.0.0.1/?a=1", "after the port"),
-    ("http://127.0.0.1/#x", "after the port"),
+    ("http://127.0.0.1/?a=1", "after the base path"),
+    ("http://127.0.0.1/#x", "after the base path"),
     ("http://127.0.0.1 :80", "spaces"),
     ("http://b\xfccher.example", "xn--"),
     ("http://no-such-host.invalid", "has no address"),

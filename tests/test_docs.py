@@ -40,8 +40,8 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_the_readmes_test_command_is_what_ci_calls() -> None:
-    assert "    uv run pytest\n" in README
-    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("uv run pytest")
+    assert "    uv run --group dev pytest\n" in README
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("uv run --group dev pytest")
 
 
 def test_every_module_of_the_lab_has_a_room_in_the_architecture() -> None:

@@ -20,6 +20,7 @@ import pytest
 from analysis.metrics import METRICS
 from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END
 from analysis.report.prose import SECTIONS
+from lab import catalogue_rows
 from lab.model import CLAIM_KINDS, MetricExpression
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ HEADINGS = list(SECTIONS)
 MARKERS = (MEASURED_BEGIN, MEASURED_END)
 THREADS_OF_LIBRARIES = {"rate_limiting/in_process_limiter/slowapi_memory": 1}
 """slowapi's limiter is made at import, as its documentation has it, and its memory storage starts a timer at once."""
-CATALOGUE = frozenset((Path(__file__).parent / "catalogue_ids.txt").read_text().split())
+CATALOGUE = frozenset(row["id"] for row in [*catalogue_rows.catalogue(), *catalogue_rows.no_longer_true()])
 """Ids of the claims that are known and may be judged; a new one is added there."""
 RELATIONS = ("about", "at_most", "at_least")
 MAX_LINES = 130

@@ -19,7 +19,6 @@ import pytest
 from lab.codec import to_dict
 from lab.load import Measured, job_of, load_child
 from lab.loadgen.schedule import arrivals_ns, trace_of
-from lab.loadgen.sharing import share_of
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, OpenLoad, Stage, StagedLoad
 from lab.processes import Guard
 from lab.services.upstream import start_upstream
@@ -227,7 +226,7 @@ def test_a_burst_stays_with_one_process(tmp_path: Path, upstream: str) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
 def test_the_shares_of_a_load_are_the_whole(processes: int) -> None:
-    parts = [share_of(ClosedLoad(7, requests=20), one, processes) for one in range(processes)]
+    parts = [ClosedLoad(7, requests=20).shared(one, processes) for one in range(processes)]
     assert sum(part.users for part in parts if isinstance(part, ClosedLoad)) == 7
     assert sum(part.requests or 0 for part in parts if isinstance(part, ClosedLoad)) == 20
 

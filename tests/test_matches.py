@@ -17,7 +17,7 @@ for name in "abcd":
 ASK = """
 import json, tempfile
 from pathlib import Path
-from lab.asgi import Observed, load_app
+from lab.inside.asgi import Observed, load_app
 
 app = Observed(load_app("counted_app:app"), Path(tempfile.mkdtemp()))
 from fastapi.testclient import TestClient
@@ -40,7 +40,7 @@ def counts(folder: Path, env: dict[str, str]) -> list[str | None]:
 
 def test_every_compared_path_is_counted_for_its_own_request(tmp_path: Path) -> None:
     # four paths one after the other; an unknown one is compared twice, the second time with a slash at its end
-    assert counts(tmp_path, {"LAB_COUNT_MATCHES": "1"}) == ["1", "4", "4", "8"]
+    assert counts(tmp_path, {"LAB_OBSERVERS": "matches"}) == ["1", "4", "4", "8"]
 
 
 def test_nothing_is_counted_where_nobody_asks(tmp_path: Path) -> None:

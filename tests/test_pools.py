@@ -23,9 +23,9 @@ from sqlalchemy.pool import base as pool_base
 from sqlalchemy.util import greenlet_spawn
 
 from analysis.frames import open_trial
-from lab.pools import SQLALCHEMY, PoolWatch, Reader, watch_pools
+from lab.inside.pools import SQLALCHEMY, PoolWatch, Reader, watch_pools
+from lab.inside.rows import NOT_WATCHED
 from lab.record import SERVER_COLUMNS, TrialRecord
-from lab.rows import NOT_WATCHED
 from lab.services.supervisor import Services
 from lab.store import TrialFolder
 

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from lab.errors import ServerError
-from lab.model import Condition, Event, Journey
+from lab.model import App, Condition, Event, Journey
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
 from lab.record import EventSeen
 from lab.services.celery import CeleryNode
@@ -279,7 +279,7 @@ def test_an_event_reaches_the_part_of_a_celery_worker_that_it_names(
     condition = Condition("c", Journey(), events=(event,))
     services = cast(Services, None)  # signals need none
     stage = Stage(
-        services, condition, "t:app", "", tmp_path, sys.executable, {}, {}, nodes=[CeleryNode(child, "node0")]
+        services, condition, App("t:app"), "", tmp_path, sys.executable, {}, {}, nodes=[CeleryNode(child, "node0")]
     )
     seen: list[EventSeen] = []
     stage.start_events(time.monotonic_ns(), seen)

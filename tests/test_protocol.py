@@ -267,7 +267,7 @@ def test_by_hand_what_is_not_supported_is_refused_with_the_reason(tmp_path: Path
         "-t",
         "1s",
         "-H",
-        "https://127.0.0.1:1",
+        "ws://127.0.0.1:1",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "not TLS" in done.stderr
+    assert "WebSockets are not supported" in done.stderr

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from analysis.publish import PUBLISHED, verdicts_of
-from analysis.report.matrix import BEGIN, END, matrix_markdown
+from analysis.report.matrix import BEGIN, END, RESULTS_BEGIN, RESULTS_END, matrix_markdown, results_markdown
+from bench import TOUR
 from lab.store import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,12 @@ def readme() -> str:
 def test_the_readme_shows_the_published_verdicts() -> None:
     matrix = readme().partition(BEGIN)[2].partition(END)[0].strip()
     assert matrix == matrix_markdown(verdicts_of(RUN), RUN.plan.gotchas).strip(), "run `bench.py publish`"
+
+
+def test_the_readme_begins_with_the_published_results() -> None:
+    shown = readme().partition(RESULTS_BEGIN)[2].partition(RESULTS_END)[0].strip()
+    assert shown == results_markdown(verdicts_of(RUN), TOUR).strip(), "run `bench.py publish`"
+    assert len(shown.splitlines()) >= len(TOUR) + 4  # a line each, a header, the fences and the count
 
 
 def test_every_picture_of_the_readme_is_there() -> None:

@@ -17,9 +17,9 @@ from analysis import selftest
 from analysis.frames import Trial, memory_trial
 from analysis.selftest import alarms, faults, inside, pairs, queues
 from analysis.selftest.material import Material, NotDone
+from lab.inside.rows import GOES_ON, ROW_NS, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
 from lab.model import GotchaPlan, RunPlan, SecondLook, TrialPlan
 from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, GeneratorSeen, ProcessUse, TrialRecord
-from lab.rows import GOES_ON, ROW_NS, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
 from lab.selftest import apps
 from lab.selftest.plan import (
     BLOCKS_S,

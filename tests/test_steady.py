@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.loadgen.lengths import longest_s, planned_s
+from lab.lengths import longest_s, planned_s
 from lab.loadgen.recorder import COLUMNS, DONE_COLUMN, NAME_COLUMN, OUTCOME_COLUMN, SENT_COLUMN
 from lab.loadgen.schedule import arrival_seed, seed_for, trace_of
 from lab.loadgen.steady import Word, fitted, look, medians_of, word_of

@@ -37,6 +37,20 @@ def test_a_rate_has_its_unit_in_words_a_time_beside_the_number() -> None:
     assert summary.line(None) == ""
 
 
+@pytest.mark.parametrize(
+    ("title", "short"),
+    [
+        ("A JWT still works after logout", "A JWT still works after logout"),
+        ("Too many connections: pool_size is per process", "Too many connections"),
+        ("Cache stampede (thundering herd): one expiry, N queries", "Cache stampede (thundering herd)"),
+        ("CPU work blocks the event loop for seconds on end (password hashing)", "CPU work blocks the event loop for seconds …"),
+        ("CPU work blocks the event loop for seconds (password hashing)", "CPU work blocks the event loop for seconds"),
+    ],
+)  # fmt: skip
+def test_a_short_title_ends_where_the_finding_begins(title: str, short: str) -> None:
+    assert summary.short_title(title, 46) == short
+
+
 def estimate(value: float, low: float, high: float) -> Estimate:
     return Estimate(value, low, high, (value,))
 

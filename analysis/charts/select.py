@@ -10,7 +10,7 @@ from analysis.frames import Trial, open_trial
 from analysis.metrics import METRICS, Refusal, measure, parse_metric, unit_of
 from analysis.model import ClaimVerdict, Estimate
 from analysis.statistics import of_ratios, of_values
-from lab.model import Burst, Chart, ClaimPlan, Condition, MetricExpression, OpenLoad, Scalar
+from lab.model import Chart, ClaimPlan, Condition, MetricExpression, Scalar
 
 _WORDS = {
     "users": "users", "workers": "workers", "rate_per_s": "offered rate", "requests": "requests at once", "level": "level",
@@ -51,10 +51,8 @@ def x_value(condition: Condition, name: str) -> Scalar | None:
             return condition.server.kind
         case "loop":
             return condition.server.loop
-        case "requests" if isinstance(load, Burst):
-            return load.requests
-        case "rate" | "rate_per_s" if isinstance(load, OpenLoad):
-            return load.rate_per_s
+        case "rate":
+            return getattr(load, "rate_per_s", None)
     return getattr(load, name, None)
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from analysis.facts import TrialFacts
 from analysis.gates.thresholds import limit
 from analysis.metrics.latency import samples_needed
-from lab.model import Condition, OpenLoad, StagedLoad
+from lab.model import Condition
 
 TAIL = 0.01
 """The share above a p99."""
@@ -40,7 +40,7 @@ class Cell:
     @property
     def is_open(self) -> bool:
         """Whether requests are planned at instants of a schedule."""
-        return isinstance(self.condition.load, OpenLoad | StagedLoad)
+        return self.condition.load.is_open
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from analysis.facts import TrialFacts
 from analysis.frames import is_timed
 from analysis.gates.cell import Cell, Outcome, skip
 from analysis.gates.thresholds import limit
-from lab.model import ClosedLoad, Condition
+from lab.model import Condition, Load
 from lab.record import TrialRecord
 
 
@@ -37,15 +37,13 @@ def _mean_rate(trials: Sequence[TrialFacts], variant: str) -> float | None:
 
 def _reconnects(condition: Condition) -> bool:
     """Whether users open a connection for each request: then they also wait for the target before anything is in flight."""
-    return isinstance(condition.load, ClosedLoad) and condition.load.reconnect
+    return condition.load.fresh_connections
 
 
 def _waiting_users(trial: TrialFacts, condition: Condition) -> float:
     """How many users of a closed load wait for an answer at a time, if all that do not think do: by Little's law the rate x their thinking do."""
     load = condition.load
-    if not isinstance(load, ClosedLoad):
-        return 0.0
-    return max(load.users - load.think_s * (trial.number("throughput_rps") or 0.0), 0.0)
+    return max(load.population - load.pause_s * (trial.number("throughput_rps") or 0.0), 0.0)
 
 
 def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFacts]) -> dict[str, bool]:
@@ -71,14 +69,14 @@ def saturation(trial: TrialFacts, condition: Condition, fewer: Sequence[TrialFac
     }  # fmt: skip
 
 
-def _plateaus(cell: Cell, load: ClosedLoad) -> Iterator[Outcome]:
+def _plateaus(cell: Cell, load: Load) -> Iterator[Outcome]:
     """Every variant whose rate did not grow from a condition of fewer users on the same server, and what explains it."""
     for condition, trials in cell.beside:
         other = condition.load
         if (
-            not isinstance(other, ClosedLoad)
+            not other.population
             or condition.server != cell.condition.server
-            or 1.5 * other.users > load.users
+            or 1.5 * other.population > load.population
         ):
             continue
         for variant, own in cell.arms().items():
@@ -88,14 +86,14 @@ def _plateaus(cell: Cell, load: ClosedLoad) -> Iterator[Outcome]:
             fewer = [t for t in trials if t.variant == variant]
             found = {name for t in own for name, full in saturation(t, cell.condition, fewer).items() if full}
             growth, what = after / before - 1, ", ".join(sorted(found)) or "nothing"
-            detail = f"{variant}: {growth:+.0%} from {other.users} to {load.users} users; {what} exhausted"
+            detail = f"{variant}: {growth:+.0%} from {other.population} to {load.population} users; {what} exhausted"
             yield Outcome(bool(found), growth, limit("plateau_growth"), detail)
 
 
 def server_bound(cell: Cell) -> Outcome:
     """G7.  A plateau is seen where the sweep has the same server with fewer users; one without an explanation fails it."""
     load = cell.condition.load
-    if not isinstance(load, ClosedLoad) or not is_timed(cell.condition):
+    if not load.population or not is_timed(cell.condition):
         return skip("not a closed load: throughput is what was offered")
     found = list(_plateaus(cell, load))
     if not found:

@@ -6,7 +6,6 @@ import numpy as np
 
 from analysis.frames import CENSORED, HTTP_ERROR, OK, in_window, is_timed, window_ns
 from analysis.metrics.base import Context, Metric, need_samples, outcome_is, refuse, selected, unanswered
-from lab.model import Burst, OpenLoad, StagedLoad
 
 NAME = "request name"
 
@@ -40,7 +39,7 @@ def sent_rate(context: Context) -> float:
 
 def offered_rate(context: Context) -> float:
     """Requests that the schedule asked for within the window, divided by its length; a closed load asks for none."""
-    if not isinstance(context.condition.load, OpenLoad | StagedLoad):
+    if not context.condition.load.is_open:
         raise refuse("only an open load has an offered rate", "Use sent_rps.")
     need_samples(context)
     mask = selected(context, in_window(context.trial, context.condition))
@@ -102,9 +101,9 @@ def response_mean_bytes(context: Context) -> float:
 
 def ok_per_burst(context: Context) -> float:
     """Successful answers divided by the number of bursts."""
-    if not isinstance(context.condition.load, Burst):
+    if not context.condition.load.bursts:
         raise refuse("the load is not a burst", "Use requests_ok.")
-    return requests_ok(context) / context.condition.load.repeats
+    return requests_ok(context) / context.condition.load.bursts
 
 
 def _per_pid(context: Context, only_ok: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

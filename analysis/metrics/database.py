@@ -6,7 +6,7 @@ from functools import cache
 from typing import Protocol
 
 from analysis.metrics.base import Context, Metric, answered_count, need_source, refuse
-from lab.model import Burst, GotchaPlan
+from lab.model import GotchaPlan
 from lab.record import PlanSeen, Statement, TrialRecord
 
 STATEMENTS = "pg_stat_statements"
@@ -169,9 +169,9 @@ def per_burst(count: Callable[[Context], float]) -> Callable[[Context], float]:
     """A count divided by the number of bursts."""
 
     def value(context: Context) -> float:
-        if not isinstance(context.condition.load, Burst):
+        if not context.condition.load.bursts:
             raise refuse("the load is not a burst", "Use the plain count, or the one per request.")
-        return count(context) / context.condition.load.repeats
+        return count(context) / context.condition.load.bursts
 
     return value
 

@@ -5,7 +5,6 @@ import numpy as np
 from analysis.frames import window_ns
 from analysis.metrics.base import Context, Metric, refuse
 from analysis.statistics import marginal_cost
-from lab.model import StagedLoad
 
 RATES = 3
 TREES = ("server", "postgres", "redis", "celery")
@@ -13,8 +12,8 @@ TREES = ("server", "postgres", "redis", "celery")
 
 def _cost(context: Context) -> tuple[float, float]:
     """Seconds of CPU a request, and CPU used by none, in cores (docs/method.md section 3)."""
-    load, record = context.condition.load, context.trial.record
-    if not isinstance(load, StagedLoad) or len({stage.rate_per_s for stage in load.stages}) < RATES:
+    stages, record = context.condition.load.stages_over(context.condition.duration_s), context.trial.record
+    if len({stage.rate_per_s for stage in stages}) < RATES:
         raise refuse(f"a marginal cost needs {RATES} different rates", "Use a staged load of three stages.")
     if len(record.cpu_series) < 2:
         raise refuse("the processes' CPU time was not followed in this trial", "Run it again.", "missing")
@@ -26,7 +25,7 @@ def _cost(context: Context) -> tuple[float, float]:
     used = series[:, wanted].sum(axis=1)
     done = context.trial.column("done_ns")[context.trial.column("outcome") <= 1]
     begin, _ = window_ns(context.trial, context.condition)  # the stages begin after the warm-up
-    edges = begin + np.cumsum([0.0, *(stage.duration_s for stage in load.stages)]) * 1e9
+    edges = begin + np.cumsum([0.0, *(stage.duration_s for stage in stages)]) * 1e9
     seconds = np.diff(edges) / 1e9
     cpu = np.diff(np.interp(edges, series[:, 0], used)) / 1e9
     answered = np.histogram(done, bins=edges)[0]

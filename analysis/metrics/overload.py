@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.frames import OK, Trial, in_window, window_ns
 from analysis.metrics.base import Context, Metric, measured_ok, never, outcome_is, refuse
-from lab.model import Condition, OpenLoad, StagedLoad
+from lab.model import Condition
 
 BACKLOG_SIGMAS = 3.0
 """Final backlog above 3 sqrt(rate T): three standard deviations of a Poisson count of the arrivals (docs/method.md, overload)."""
@@ -62,13 +62,11 @@ def _stretch(trial: Trial, start: float, end: float) -> Backlog:
 def _stages(trial: Trial, condition: Condition) -> list[tuple[float, float]]:
     """The stretches of constant rate inside the window."""
     start, end = window_ns(trial, condition)
-    load = condition.load
-    if isinstance(load, OpenLoad):
-        return [(start, end)]
-    if not isinstance(load, StagedLoad):
-        return []
+    stages = condition.load.stages_over(condition.duration_s)
+    if len(stages) <= 1:
+        return [(start, end)] * len(stages)
     edges = [start]
-    for stage in load.stages:
+    for stage in stages:
         edges.append(min(edges[-1] + round(stage.duration_s * 1e9), end))
     return [(a, b) for a, b in pairwise(edges) if b > a]
 
@@ -124,7 +122,7 @@ def _limit(context: Context) -> float:
 
 def _above_limit(context: Context) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Bins of 0.1 s by planned instant (seconds from the window's start) and whether the median latency is above the limit."""
-    if not isinstance(context.condition.load, OpenLoad | StagedLoad):
+    if not context.condition.load.is_open:
         raise refuse("only an open load can be overloaded", "Use an open or a staged load.")
     _need_connections(context.trial)
     trial, limit = context.trial, _limit(context)
@@ -155,11 +153,11 @@ def recovery(context: Context) -> float:
 
     +inf if it never does.
     """
-    load = context.condition.load
-    if not isinstance(load, StagedLoad) or len(load.stages) < 2:
+    stages = context.condition.load.stages_over(context.condition.duration_s)
+    if len(stages) < 2:
         raise refuse("recovery needs a staged load", "Add a stage of a lower rate after the overload.")
-    busiest = max(range(len(load.stages)), key=lambda index: (load.stages[index].rate_per_s, index))
-    ended = sum(stage.duration_s for stage in load.stages[: busiest + 1])
+    busiest = max(range(len(stages)), key=lambda index: (stages[index].rate_per_s, index))
+    ended = sum(stage.duration_s for stage in stages[: busiest + 1])
     times, above = _above_limit(context)
     late = times >= ended
     if not late.any():

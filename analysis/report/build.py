@@ -20,7 +20,7 @@ from analysis.report import pages, prose, words
 from analysis.report.code import code_css, comparisons
 from analysis.report.costs import cost, how_sure
 from analysis.report.figures import value_text
-from analysis.report.matrix import figures, lead, tally
+from analysis.report.matrix import figures, lead
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
 from analysis.survival import survival_table, survived_text
 from lab.codec import from_json, to_json
@@ -72,7 +72,7 @@ def templates() -> Templates:
         survived=_survived,
         token_of=token_of,
         lead=lead,
-        tally=tally,
+        standing_of=summary.standing_of,
     )
     return found
 

@@ -9,6 +9,7 @@ from analysis.report.costs import cost
 from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.words import SURVIVES, VERDICTS, topic_words
 from analysis.survival import survival_table, survived_text
+from analysis.table import results
 from lab.errors import StoreError
 from lab.model import GotchaPlan
 
@@ -38,10 +39,16 @@ def lead(verdict: GotchaVerdict, kind: str) -> ClaimVerdict | None:
     return next((claim for claim in verdict.claims if claim.kind == kind), None)
 
 
-def tally(verdict: GotchaVerdict) -> str:
-    """ "14 of 15 claims reproduced": a gotcha's word is that of its worst claim, which says nothing of the others."""
-    good = sum(claim.verdict == "reproduced" for claim in verdict.claims)
-    return f"{good} of {len(verdict.claims)} claims reproduced"
+RESULTS_BEGIN = "<!-- results: begin (made by `bench.py publish`, do not edit) -->"
+RESULTS_END = "<!-- results: end -->"
+
+
+def results_markdown(verdicts: RunVerdicts, shown: Sequence[str]) -> str:
+    """The lines of ``shown`` gotchas as the terminal prints them, for the top of the README; how many checks of the whole run came out."""
+    by_slug = {one.gotcha: one for one in verdicts.gotchas}
+    lines = results([by_slug[slug] for slug in shown if slug in by_slug])
+    counted = summary.standing_of([claim for one in verdicts.gotchas for claim in one.claims])
+    return "\n".join(["```text", *lines, "```", "", f"All {len(verdicts.gotchas)} gotchas: {counted.text}."]) + "\n"
 
 
 MEASURED_BEGIN = "<!-- measured: begin (made by bench.py publish, do not edit) -->"
@@ -56,7 +63,7 @@ def measured_markdown(plan: GotchaPlan, verdict: GotchaVerdict, when: str) -> st
     where = ", ".join(
         part for part in (f"{regime['cores']} cores" if regime.get("cores") else "", versions, when) if part
     )
-    lines = [f"**{verdict.answer}**", "", f"{tally(verdict)[0].upper()}{tally(verdict)[1:]} ({where})."]
+    lines = [f"**{verdict.answer}**", "", f"{summary.standing_of(verdict.claims).text} ({where})."]
     return "\n".join([*lines, *([f"What the fix survives: {survived}."] if survived else [])])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from analysis.model import VerdictName
-from lab.model import Burst, ClosedLoad, Condition, Journey, OpenLoad, StagedLoad
+from lab.model import Condition
 
 
 @dataclass(frozen=True)
@@ -69,22 +69,7 @@ def topic_words(topic: str) -> str:
 
 def load_words(condition: Condition) -> str:
     """The load of a condition in words."""
-    load = condition.load
-    match load:
-        case ClosedLoad():
-            think = f", think {load.think_s:g} s" if load.think_s else ""
-            end = f", {load.requests} requests in all" if load.requests else f", {condition.duration_s:g} s"
-            fresh = ", a new connection each time" if load.reconnect else ""
-            return f"{load.users} {'user' if load.users == 1 else 'users'} in a loop{think}{end}{fresh}"
-        case OpenLoad():
-            return f"{load.rate_per_s:g} requests/s, {load.arrivals} arrivals, {condition.duration_s:g} s"
-        case StagedLoad():
-            return "staged: " + ", ".join(f"{s.rate_per_s:g}/s for {s.duration_s:g} s" for s in load.stages)
-        case Burst():
-            times = f", {load.repeats} times" if load.repeats > 1 else ""
-            return f"{load.requests} requests at one instant{times}"
-        case Journey():
-            return f"{load.users} {'user walks' if load.users == 1 else 'users walk'} a sequence once"
+    return condition.load.words(condition.duration_s)
 
 
 def server_words(condition: Condition) -> str:

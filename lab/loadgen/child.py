@@ -35,10 +35,11 @@ from lab.codec import from_json  # noqa: E402
 from lab.loadgen.drive import Drive  # noqa: E402
 from lab.loadgen.duet import Turnstiles, arm_of  # noqa: E402
 from lab.loadgen.recorder import Recorder, save  # noqa: E402
-from lab.loadgen.sharing import arm_folder, members, share_of  # noqa: E402
+from lab.loadgen.sharing import arm_folder  # noqa: E402
 from lab.loadgen.state import LoadState  # noqa: E402
 from lab.loadgen.users import LabUser  # noqa: E402
-from lab.model import Condition, OpenLoad, StagedLoad  # noqa: E402
+from lab.model import Condition  # noqa: E402
+from lab.target.address import Address  # noqa: E402
 
 PROGRESS_S = 0.5
 JITTER_LATE_S = 0.005  # analysis.gates: jitter_p99_s
@@ -154,9 +155,10 @@ def state_of(job: dict[str, Any]) -> LoadState:
     """What the job says, with this process's part of the load."""
     condition = from_json(Condition, json.dumps(job["condition"]), "the job")
     process, processes = job["process"], job["processes"]
-    before = [members(share_of(condition.load, one, processes)) % condition.workers for one in range(process)]
+    before = [condition.load.shared(one, processes).members % condition.workers for one in range(process)]
+    where = Address(job["url"], **job.get("address", {}))
     return LoadState(
-        replace(condition, load=share_of(condition.load, process, processes)), job["variant"], job["url"], job["seed"], Recorder(),
+        replace(condition, load=condition.load.shared(process, processes)), job["variant"], where, job["seed"], Recorder(),
         process, processes, job.get("own_path", "/"), sum(before) if processes > 1 else None,
     )  # fmt: skip
 
@@ -165,7 +167,7 @@ class Arms:
     """The drives of one job: one, or one for each arm of a duet, which begin at the same instant."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        asked = job.get("arms") or [{"variant": job["variant"], "url": job["url"]}]
+        asked = job.get("arms") or [{"variant": job["variant"], "url": job["url"], "address": job.get("address", {})}]
         self._turnstiles = Turnstiles([arm["variant"] for arm in asked], job["seed"])
         self.drives: dict[str, Drive] = {}
         for number, arm in enumerate(asked):
@@ -173,7 +175,7 @@ class Arms:
             kind = load_user(Path(job["scenario"]), job["user"], arm["variant"] if len(asked) > 1 else "")
             if len(asked) > 1:
                 state.place = number, len(asked)
-                if not isinstance(state.condition.load, OpenLoad | StagedLoad):
+                if not state.condition.load.is_open:
                     kind = arm_of(kind, arm["variant"], self._turnstiles)
             kind.state = state
             environment = Environment(user_classes=[kind], host=arm["url"], catch_exceptions=False)

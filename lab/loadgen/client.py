@@ -7,12 +7,13 @@ request once: again only where not one byte of it had left.  What it does not sp
 import contextlib
 import errno
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lab.loadgen.framing import END_OF_HEAD, NO_HEAD, BadReply, Head, ReplyParser, head_of
-from lab.loadgen.sockets import by_hub, by_poll, connect, unacknowledged
+from lab.loadgen.sockets import by_hub, by_poll, connect, decrypting, encrypted, unacknowledged
 from lab.loadgen.wire import resolve
 from lab.model import OUTCOMES
 
@@ -65,8 +66,11 @@ class Connection:
     and calls ``expire``, because a timer for each wait would cost more than the wait.  Otherwise the client watches its own deadline.
     """
 
-    def __init__(self, host: str, port: int, timeout_s: float, *, cooperative: bool = False) -> None:
-        """Raises UsageError where the host has no address."""
+    def __init__(
+        self, host: str, port: int, timeout_s: float, *, cooperative: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """With ``tls`` it is encrypted, and the certificate must be for the host.  Raises UsageError where the host has no address."""
+        self._host, self._tls = host, tls
         self._addresses = resolve(host, port)
         self._timeout_s = timeout_s
         self._timeout_ns = int(timeout_s * 1e9)
@@ -121,12 +125,18 @@ class Connection:
         for address in self._addresses:
             try:
                 fresh = connect(*address, self._timeout_s)
+                if self._tls is not None:
+                    fresh = encrypted(fresh, self._tls, self._host)
                 break
             except OSError:
                 if address == self._addresses[-1]:
                     raise
         self._addresses = (address,)  # the one that works stays: a host's addresses are not all tried each time
+        if self._tls is not None:
+            fresh.setblocking(False)
         ends = by_hub(fresh) if self._cooperative else by_poll(fresh, lambda: self.deadline_ns, self.expire)
+        if self._tls is not None:
+            ends = decrypting(ends, fresh)
         self._look, self._send, self._recv, self._wait, self._wait_both = ends
         self._socket, self._used, self.opening, self._broken = fresh, 0, False, False
 

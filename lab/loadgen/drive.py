@@ -16,13 +16,12 @@ from lab.loadgen.crew import Crew
 from lab.loadgen.desk import Desk, Round
 from lab.loadgen.duet import moved
 from lab.loadgen.schedule import NS_PER_S, Trace, trace_of, warmup_seed
-from lab.loadgen.sharing import members
 from lab.loadgen.spread import Spread, by_turns
 from lab.loadgen.state import LoadState
 from lab.loadgen.timer import Timer, end, monotonic_ns
 from lab.loadgen.users import LabUser
 from lab.loadgen.warmup import Warmup
-from lab.model import Burst, ClosedLoad, Journey, OpenLoad, StagedLoad
+from lab.model import Burst, ClosedLoad, Load, OpenLoad
 
 TIMEOUT_CHECK_S = 0.25
 KILL_S = 1.0
@@ -102,19 +101,19 @@ class Drive:
 
     def _prepare(self) -> None:
         load, state = self._load, self.state
-        if isinstance(load, OpenLoad | StagedLoad):  # before the start: a long trace takes a while
+        if load.is_open:  # before the start: a long trace takes a while
             self.trace = self._trace_of_load(load)
             self._warm_trace = self._trace_of_warmup(load)
         self.warmup.rehearse()
-        self.crew.spawn(members(load))
+        self.crew.spawn(load.members)
         if load.spread and self._problem is None:
             self.spread = Spread(self.crew.users, state.condition.workers, state.own_path, state.spread_first)
             self.spread.deal()
 
     def _perform(self, ready: Callable[[], int]) -> None:
         body = {
-            ClosedLoad: self._closed, Journey: self._journey, Burst: self._burst, OpenLoad: self._open, StagedLoad: self._open,
-        }[type(self._load)]  # fmt: skip
+            "closed": self._closed, "journey": self._journey, "burst": self._burst, "open": self._open, "staged": self._open,
+        }[self._load.shape]  # fmt: skip
         self.started_ns = ready()
         self.warmup.begin(self.started_ns)
         timer = Timer()
@@ -294,7 +293,7 @@ class Drive:
         for _, planned, dispatched in desk.waiting:
             self._record_never_begun(planned, dispatched)
 
-    def _trace_of_load(self, load: OpenLoad | StagedLoad) -> Trace:
+    def _trace_of_load(self, load: Load) -> Trace:
         """This process's share of the arrivals; in a duet the arm's."""
         state = self.state
         trace = trace_of(load, state.condition.duration_s, state.seed).share(state.process, state.processes)
@@ -302,12 +301,12 @@ class Drive:
 
     # ---- warming up
 
-    def _trace_of_warmup(self, load: OpenLoad | StagedLoad) -> Trace:
+    def _trace_of_warmup(self, load: Load) -> Trace:
         """Arrivals for as long as the warm-up may take, at the rate of the start, from a seed of their own."""
-        rate = load.rate_per_s if isinstance(load, OpenLoad) else load.stages[0].rate_per_s
+        rate = load.stages_over(self.warmup.longest_s)[0].rate_per_s
         if not self.warmup.length_ns or not rate:
             return NO_TRACE
-        shape = OpenLoad(rate, load.arrivals)
+        shape = OpenLoad(rate, load.spacing)
         trace = trace_of(shape, self.warmup.longest_s, warmup_seed(self.state.seed))
         return trace.share(self.state.process, self.state.processes)
 

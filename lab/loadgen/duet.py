@@ -11,7 +11,7 @@ from typing import Any, cast
 from lab.loadgen.schedule import NS_PER_S, Trace
 from lab.loadgen.turnstile import Turnstile
 from lab.loadgen.users import LabUser, Reply
-from lab.model import OpenLoad, StagedLoad
+from lab.model import Load
 
 
 def arm_of(kind: type[LabUser], arm: str, turnstiles: "Turnstiles") -> type[LabUser]:
@@ -55,13 +55,13 @@ class Turnstiles:
         return self._made[number]
 
 
-def moved(trace: Trace, load: OpenLoad | StagedLoad, arm: int, arms: int, seed: int) -> Trace:
+def moved(trace: Trace, load: Load, arm: int, arms: int, seed: int) -> Trace:
     """The arrivals of one arm of an open duet: each up to a mean gap later, at its drawn place among the arms.
 
     All arms draw from the same seed, so that they have different places at every arrival and each place equally often.  The hash stays
     that of the trace that they share.
     """
-    rates = [stage.rate_per_s for stage in load.stages] if isinstance(load, StagedLoad) else [load.rate_per_s]
+    rates = [stage.rate_per_s for stage in load.stages_over(trace.duration_s)]
     step_ns = NS_PER_S / max(rates) / arms
     last_ns = round(trace.duration_s * NS_PER_S) - 1  # what is due later would never be sent, in one arm only
     draw = random.Random(f"{seed}/duet")

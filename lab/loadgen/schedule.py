@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lab.errors import UsageError
-from lab.model import OpenLoad, Stage, StagedLoad
+from lab.model import Load, Stage
 
 Arrivals = Literal["poisson", "uniform"]
 
@@ -48,20 +48,20 @@ class Trace:
         return Trace(self.offsets_ns[process::processes], self.indices[process::processes], self.duration_s, self.hash)
 
 
-def trace_of(load: OpenLoad | StagedLoad, duration_s: float, seed: int) -> Trace:
+def trace_of(load: Load, duration_s: float, seed: int) -> Trace:
     """The trace of an open or staged load.  A staged load lasts as long as its stages and ignores ``duration_s``.
 
     The same seed gives the same trace, whatever runs it: both arms of a pair replay it.  Raises UsageError for a rate or
     a duration that is not positive, or more than ``MAX_ARRIVALS``.
     """
-    stages = load.stages if isinstance(load, StagedLoad) else (Stage(load.rate_per_s, duration_s),)
+    stages = load.stages_over(duration_s)
     _check(stages)
     rng = random.Random(seed)
     offsets = array("q")
     begin_s = 0.0
     for stage in stages:
         begin_ns = round(begin_s * NS_PER_S)
-        offsets.extend(begin_ns + at for at in arrivals_ns(stage, load.arrivals, rng))
+        offsets.extend(begin_ns + at for at in arrivals_ns(stage, load.spacing, rng))
         begin_s += stage.duration_s
     return Trace(offsets, range(len(offsets)), begin_s, hash_of(offsets))
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -45,6 +46,38 @@ def connect(family: int, address: Any, timeout_s: float) -> Any:
     return fresh
 
 
+def encrypted(fresh: Any, context: ssl.SSLContext, host: str) -> Any:
+    """The socket after its TLS handshake, within the time-out that it has.  Raises OSError (ssl.SSLError is one)."""
+    try:
+        return context.wrap_socket(fresh, server_hostname=host)
+    except BaseException:
+        fresh.close()
+        raise
+
+
+def decrypting(ends: "Ends", fresh: Any) -> "Ends":
+    """The same for an encrypted socket: what its layer wants to wait for is what a plain one would block for.
+
+    The layer reads one record at a time and ``recv`` takes all of it, so that nothing is left there that the file descriptor knows nothing of.
+    """
+
+    def send(data: bytes | memoryview) -> int:
+        try:
+            return int(fresh.send(data))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wants:
+            raise BlockingIOError(errno.EAGAIN, "the TLS layer waits") from wants
+
+    def recv(count: int) -> bytes:
+        try:
+            return bytes(fresh.recv(count))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wants:
+            raise BlockingIOError(errno.EAGAIN, "the TLS layer waits") from wants
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    return ends._replace(send=send, recv=recv)
+
+
 def by_poll(fresh: Any, deadline_ns: Callable[[], int], expire: Callable[[], None]) -> Ends:
     """Waiting by ``select.poll``, which calls ``expire`` when the deadline has passed.
 
@@ -75,7 +108,7 @@ def by_hub(fresh: Any) -> Ends:
     """
     from gevent import getcurrent  # only here: without gevent's sockets the client needs no gevent
 
-    raw, hub, event = fresh._sock, fresh.hub, fresh._read_event
+    raw, hub, event = getattr(fresh, "_sock", fresh), fresh.hub, fresh._read_event
     start, stop, switch = event.start, event.stop, hub.switch
 
     def wait() -> None:

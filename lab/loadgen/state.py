@@ -4,7 +4,8 @@ import errno
 from typing import Protocol
 
 from lab.loadgen.recorder import Recorder
-from lab.model import ClosedLoad, Condition
+from lab.model import Condition
+from lab.target.address import Address, address_of
 
 OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
 """Why no connection can be opened that is no doing of the target: open files, ports, buffers, memory of this machine."""
@@ -25,12 +26,12 @@ class LoadState:
     """
 
     def __init__(
-        self, condition: Condition, variant: str, url: str, seed: int, recorder: Recorder, process: int = 0, processes: int = 1,
+        self, condition: Condition, variant: str, where: str | Address, seed: int, recorder: Recorder, process: int = 0, processes: int = 1,
         own_path: str = "/", spread_first: int | None = None,
     ) -> None:  # fmt: skip
         self.condition = condition
         self.variant = variant
-        self.url = url
+        self.address = address_of(where)
         self.seed = seed
         self.recorder = recorder
         self.own_path = own_path  # what the lab asks for itself to learn where a connection leads
@@ -44,8 +45,8 @@ class LoadState:
         self.process, self.processes = process, processes
         self.number = process  # users are dealt round: the numbers of all processes are those of one
         load = condition.load
-        self.left = load.requests if isinstance(load, ClosedLoad) and load.requests is not None else None
-        self.reconnect = isinstance(load, ClosedLoad) and load.reconnect
+        self.left = load.most_requests
+        self.reconnect = load.fresh_connections
         self.running = True
         self.warming = False
         self.place: tuple[int, int] | None = None  # in a duet: which arm this is, of how many

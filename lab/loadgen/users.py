@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 from gevent import Timeout
 from locust import User
@@ -20,7 +19,8 @@ from lab.loadgen.client import CENSORED, HTTP_ERROR, OK, REFUSED, TIMEOUT, Conne
 from lab.loadgen.schedule import arrival_seed, seed_for
 from lab.loadgen.state import LoadState
 from lab.loadgen.wire import build_request, check_url, encode_json
-from lab.model import OUTCOMES, Burst, ClosedLoad, Condition, Journey, Scenario
+from lab.model import OUTCOMES, Burst, ClosedLoad, Condition, Scenario
+from lab.target.address import Address
 
 monotonic_ns = time.monotonic_ns
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it
@@ -82,13 +82,12 @@ class LabUser(User):  # type: ignore[misc]
         self._seed = state.seed if state else 0
         self._rng: random.Random | None = None
         self._drawn_for = -1
-        url = state.url if state else str(environment.host or self.host)
+        address = state.address if state else Address(str(environment.host or self.host))
         if state is None:
-            check_url(url)
-        parts = urlsplit(url)
-        self._host = parts.netloc
+            check_url(address.url)
+        self._host, self._base, self._always = address.authority, address.base, dict(address.headers)
         self._connection = Connection(
-            parts.hostname or "127.0.0.1", parts.port or 80, self.timeout_s, cooperative=state is not None
+            address.host, address.port, self.timeout_s, cooperative=state is not None, tls=address.context
         )
         self._requests: dict[Any, bytes] = {}
 
@@ -226,7 +225,7 @@ class LabUser(User):  # type: ignore[misc]
         """
         if anew:
             self._connection.close()
-        wire = build_request("GET", path, self._host, OWN_HEADERS)
+        wire = build_request("GET", self._base + path, self._host, {**self._always, **OWN_HEADERS})
         head = self._connection.exchange(wire).head
         return 0 if head.close else head.pid
 
@@ -254,15 +253,16 @@ class LabUser(User):  # type: ignore[misc]
             key = (method, path)
             known = self._requests.get(key)
             if known is None:
-                known = build_request(method, path, self._host)
+                known = build_request(method, self._base + path, self._host, self._always)
                 if len(self._requests) < 10_000:
                     self._requests[key] = known
             return known
-        sent = dict(headers or {})
+        own = {name.lower() for name in headers or {}}
+        sent = {**{name: value for name, value in self._always.items() if name.lower() not in own}, **(headers or {})}
         if json is not None:
             body = encode_json(json)
             sent.setdefault("Content-Type", "application/json")
-        return build_request(method, path, self._host, sent, body)
+        return build_request(method, self._base + path, self._host, sent, body)
 
     def _report(self, method: str, name: str, begin_ns: int, done: Exchange, expect: Collection[int] | None) -> None:
         problem = None
@@ -291,7 +291,7 @@ def _condition_by_hand(kind: type[LabUser]) -> Condition:
     mine = [one for one in scenario.conditions if one.user in ("", kind.__name__)]
     chosen = [one for one in mine if wanted in (one.label, one.key)] or mine or list(scenario.conditions)
     condition = chosen[0]
-    if isinstance(condition.load, Journey) and not kind.tasks:
+    if condition.load.walks and not kind.tasks:
         kind.tasks = [_journey_as_task]
     return condition
 

@@ -8,7 +8,7 @@ overload: that would never become steady and is a finding, so the measured part 
 import numpy as np
 import numpy.typing as npt
 
-from lab.loadgen.lengths import MOST_EXTENSIONS, may_extend, warmup_s
+from lab.lengths import MOST_EXTENSIONS, may_extend, warmup_s
 from lab.loadgen.recorder import COLUMNS
 from lab.loadgen.schedule import NS_PER_S
 from lab.loadgen.state import LoadState

@@ -11,13 +11,14 @@ from urllib.parse import SplitResult, quote, urlsplit
 from lab.errors import UsageError
 
 SCHEMES = {
-    "https": "the lab's client speaks plain HTTP/1.1, not TLS; give the address behind the TLS proxy, with http://",
     "ws": "WebSockets are not supported; give an http:// address",
     "wss": "WebSockets are not supported; give an http:// address",
     "unix": "Unix sockets are not supported; let the server listen on TCP",
     "http+unix": "Unix sockets are not supported; let the server listen on TCP",
 }
 """Schemes that somebody may well give, and why each is refused."""
+
+PORTS = {"http": 80, "https": 443}
 
 OWN_FIELDS = {
     "content-length": "the client sets it from the body",
@@ -54,22 +55,21 @@ def check_url(url: str) -> None:
     reason = _refusal(url, parts, port)
     if reason:
         raise UsageError(f"{_shown(url)}: {reason}")
-    resolve(str(parts.hostname), port or 80)
+    resolve(str(parts.hostname), port or PORTS[parts.scheme])
 
 
 def _refusal(url: str, parts: SplitResult, port: int | None) -> str:
     host = parts.hostname or ""
     checks = (
         (parts.scheme in SCHEMES, SCHEMES.get(parts.scheme, "")),
-        (parts.scheme != "http", "give an address that begins with http://"),
+        (parts.scheme not in PORTS, "give an address that begins with http:// or https://"),
         (not url.isascii(), "give the host name in ASCII (xn--...)"),
         (any(not "!" <= letter <= "~" for letter in url), "an address has no spaces or control characters"),
         (not host, "the host is missing"),
         (parts.username is not None, "a user name or password in the address is not supported; send an Authorization header"),
         ("%" in host, "a zone or a percent sign in the host is not supported"),
         (port == 0, "port 0 is no port"),
-        (parts.path not in ("", "/") or bool(parts.query or parts.fragment),
-         "the address ends after the port; paths belong to the requests"),
+        (bool(parts.query or parts.fragment), "the address ends after the base path; queries belong to the requests"),
     )  # fmt: skip
     return next((reason for fails, reason in checks if fails), "")
 

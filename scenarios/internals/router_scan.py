@@ -75,7 +75,7 @@ def counted(
     """One user who asks for each kind of path once, with the comparisons counted."""
     flat = fastapi == "0.136.3"  # the last release that copied included routes
     return Condition(
-        label, Journey(), user="Counter", count_matches=True, env=env(routes, levels), variants=variants, quick=quick, quick_pairs=1,
+        label, Journey(), user="Counter", observers=("matches",), env=env(routes, levels), variants=variants, quick=quick, quick_pairs=1,
         packages={"fastapi": fastapi} if fastapi else {}, control=flat, params={"routes": routes, "levels": levels, "flat": flat},
     )  # fmt: skip
 

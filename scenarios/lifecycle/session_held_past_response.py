@@ -32,8 +32,8 @@ USERS = 20
 REQUESTS = 60
 ORDERS = 8
 AFTER_TASKS = ("0.105.0", "0.118.0")
+OLDER = {"0.105.0": {"anyio": "3.7.1", "httpx2": "2.2.0"}}  # it wants AnyIO below 4, on which httpx2 runs up to 2.2
 BEFORE_RESPONSE = ("0.117.1",)
-OLDER = {"0.105.0": {"anyio": "3.7.1", "httpx2": "2.6.0"}}  # it wants anyio below 4, which httpx2 supports up to 2.6
 FAR = "1 user, database 20 ms away"
 # Nobody's request is under way when this is read under the remedy: a transaction that is open then was forgotten.
 LEAKED = (

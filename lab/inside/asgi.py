@@ -18,9 +18,9 @@ from typing import Any
 
 import anyio.to_thread
 
-from lab.pools import PoolWatch, watch_pools
-from lab.rowfile import RowFile
-from lab.rows import GOES_ON, NOT_WATCHED, ROW_NS, SHUT_DOWN, TICK_NS, TICKS
+from .pools import PoolWatch, watch_pools
+from .rowfile import RowFile
+from .rows import GOES_ON, NOT_WATCHED, ROW_NS, SHUT_DOWN, TICK_NS, TICKS
 
 Message = MutableMapping[str, Any]
 Scope = Message
@@ -215,14 +215,18 @@ def _ending(sampler: Sampler, send: Send) -> Send:
 
 
 def load_app(target: str) -> App:
-    """Import ``module:attribute``.  Raises what the import raises: the server's log shows it."""
+    """Import ``module:attribute``, under the observers that the environment names.  Raises what the import raises: the server's log shows it."""
+    names = [name for name in os.environ.get("LAB_OBSERVERS", "").split(",") if name]
+    observers = [importlib.import_module(f".observers.{name}", __package__) for name in names]
+    for observer in observers:
+        observer.prepare()
     module, _, attribute = target.partition(":")
-    if "LAB_COUNT_MATCHES" in os.environ:
-        from lab.matches import Counted, count_paths
-
-        count_paths()
-        return Counted(getattr(importlib.import_module(module), attribute or "app"))
-    app: App = getattr(importlib.import_module(module), attribute or "app")
+    found: Any = importlib.import_module(module)
+    for name in (attribute or "app").split("."):
+        found = getattr(found, name)
+    app: App = found() if os.environ.get("LAB_TARGET_FACTORY") else found
+    for observer in observers:
+        app = observer.wrap(app)
     return app
 
 

@@ -60,4 +60,4 @@ class RowFile:
     def _say(self, error: OSError) -> None:
         if not self._said:
             self._said = True
-            print(f"lab.asgi: cannot record this worker: {error}", file=sys.stderr)  # noqa: T201
+            print(f"lab.inside.asgi: cannot record this worker: {error}", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The command line of each server, and a target's server from start to stop."""
+"""A target's server from start to stop."""
 
 import os
 import shutil
@@ -12,11 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from lab.errors import ServerError
-from lab.model import Server
-from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
-from lab.rowfile import LOST
-from lab.rows import (
+from lab.errors import NotHereError
+from lab.inside.rowfile import LOST
+from lab.inside.rows import (
     GOES_ON,
     NOT_WATCHED,
     ROW_NS,
@@ -28,61 +26,32 @@ from lab.rows import (
     TICKS,
     UNWRITTEN,
 )
+from lab.model import App, Server
+from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.target.address import Address
+from lab.target.servers import kind_of
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
+ALIAS = "gotcha_lab_inside"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 8.0
 ROWS_LIMIT_S = 10.0  # docs/method.md: a loop that does not come back for so long after the load is said to be silent
 ROWS_POLL_S = 0.02
-KEEP_ALIVE_S = 75  # the defaults (uvicorn 5 s, gunicorn 2 s) would make a thinking user pay for reconnects
 
 
 def unsupported(server: Server) -> str:
-    """Why this configuration cannot run at all, or an empty string."""
-    if server.kind == "granian" and server.http != "httptools":
-        return "granian has its own HTTP parser in Rust: http cannot be chosen"
-    if server.kind == "gunicorn-uvicorn" and (server.loop, server.http) not in (
-        ("uvloop", "httptools"), ("asyncio", "h11"),
-    ):  # fmt: skip
-        return "uvicorn-worker has two worker classes: uvloop with httptools, and asyncio with h11"
-    if server.kind == "gunicorn" and server.http != "httptools":
-        return "gunicorn's asgi worker has its own HTTP parser: http cannot be chosen"
-    return ""
+    """Why this configuration cannot run at all, or an empty string.  Raises UsageError for a server that there is not."""
+    return kind_of(server.kind).unsupported(server)
 
 
 def command_line(server: Server, app: str, port: int, python: str = sys.executable) -> list[str]:
-    """The command that serves ``app`` on 127.0.0.1:``port``: no access log, no proxy headers (both change what is measured)."""
-    where, workers = f"127.0.0.1:{port}", str(server.workers)
-    match server.kind:
-        case "uvicorn":
-            command = [
-                "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), "--workers", workers,
-                "--loop", server.loop, "--http", server.http, "--no-access-log", "--no-proxy-headers",
-                "--log-level", "warning", "--timeout-keep-alive", str(KEEP_ALIVE_S),
-            ]  # fmt: skip
-        case "gunicorn":
-            command = [
-                "-m", "gunicorn", app, "-k", "asgi", "-b", where, "-w", workers, "--asgi-loop", server.loop,
-                "--no-control-socket", "--log-level", "warning", "--keep-alive", str(KEEP_ALIVE_S),
-            ]  # fmt: skip
-        case "gunicorn-uvicorn":
-            worker = "UvicornWorker" if server.loop == "uvloop" else "UvicornH11Worker"
-            command = [
-                "-m", "gunicorn", app, "-k", f"uvicorn_worker.{worker}", "-b", where, "-w", workers,
-                "--no-control-socket", "--log-level", "warning", "--keep-alive", str(KEEP_ALIVE_S),
-                "--forwarded-allow-ips", "",
-            ]  # fmt: skip
-        case "granian":
-            command = [
-                "-m", "granian", app, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port),
-                "--workers", workers, "--loop", server.loop, "--no-access-log", "--log-level", "warning",
-            ]  # fmt: skip
-    return [python, *command, *server.options]
+    """The command that serves ``app`` on 127.0.0.1:``port``."""
+    return [python, *kind_of(server.kind).arguments(server, app, port), *server.options]
 
 
 def http_parser(server: Server) -> str:
     """The HTTP parser in use, for the record."""
-    return {"gunicorn": "gunicorn", "granian": "hyper"}.get(server.kind, server.http)
+    return kind_of(server.kind).parser(server)
 
 
 @dataclass
@@ -100,6 +69,32 @@ class RunningServer:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> Address:
+        """The same with everything that belongs to an address."""
+        return Address(self.url)
+
+    def roots(self) -> list[int]:
+        """The process at the root of its tree."""
+        return [self.child.pid]
+
+    def problem(self) -> str:
+        """How it ended, or an empty string."""
+        return "" if self.child.poll() is None else f"the server died: {self.child.log_tail(5)}"
+
+    def settle(self, seconds: float) -> None:
+        """See ``wait_for_quiet``."""
+        wait_for_quiet(seconds, self)
+
+    def wait_for_rows(self, until_ns: int) -> None:
+        """See ``wait_for_rows``."""
+        wait_for_rows(self, until_ns)
+
+    def stop(self) -> list[bytes]:
+        """Stop it, and take the rows of its workers."""
+        self.child.stop(STOP_TIMEOUT_S)
+        return read_and_remove_rows(self)
 
     def worker_pids(self) -> tuple[int, ...]:
         """Pids of the workers that have come up and live, oldest first: the wrapper wrote their first row, or the disk took none."""
@@ -139,10 +134,10 @@ def _row(data: bytes) -> dict[str, int]:
 
 
 def start_server(
-    guard: Guard, server: Server, target: str, folder: Path, env: Mapping[str, str], *,
+    guard: Guard, server: Server, target: str | App, folder: Path, env: Mapping[str, str], *,
     python: str = sys.executable, observe: bool = True, name: str = "server", port: int = 0,
 ) -> RunningServer:  # fmt: skip
-    """Start ``target`` (``targets.topic.gotcha.variant:app``) and wait until every worker is up and the port answers.
+    """Start ``target`` (an App, or the module of one of ours) and wait until every worker is up and the port answers.
 
     ``port`` 0 takes a free one.  Logs go to ``folder/server.log``.  Raises ServerError with the log's tail where it dies, hangs or never listens.
     """
@@ -151,16 +146,17 @@ def start_server(
     observe_dir.mkdir(exist_ok=True)
     problem = unsupported(server)
     if problem:
-        raise ServerError(f"{server.kind}: {problem}", "Choose another server configuration.")
+        raise NotHereError(f"{server.kind}: {problem}", "Choose another server configuration.")
     with PortReservation(port) as reservation:
-        app = "lab.asgi:app" if observe else target
-        command = command_line(server, app, reservation.port, python)
+        app = target if isinstance(target, App) else App(target)
+        served = f"{_wrapper(app)}.asgi:app" if observe else app.module
+        command = command_line(server, served, reservation.port, python)
         full_env = {
-            **os.environ, **env, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1",
-            "LAB_TARGET": target, "LAB_OBSERVE_DIR": str(observe_dir),
+            **os.environ, **env, "PYTHONPATH": _import_path(app, folder), "PYTHONUNBUFFERED": "1", "LAB_TARGET": app.module,
+            "LAB_TARGET_FACTORY": "1" if app.factory else "", "LAB_OBSERVE_DIR": str(observe_dir),
         }  # fmt: skip
         log_path = folder / f"{name}.log"
-        child = guard.spawn(command, env=full_env, cwd=PROJECT, log_path=log_path, name=name)
+        child = guard.spawn(command, env=full_env, cwd=Path(app.folder or PROJECT), log_path=log_path, name=name)
         running = RunningServer(child, reservation.port, tuple(command), log_path, observe_dir)
         try:
             wait_until(lambda: is_listening(running.port), START_TIMEOUT_S, child, f"{server.kind} to listen")
@@ -175,9 +171,26 @@ def start_server(
     return running
 
 
+def _wrapper(app: App) -> str:
+    """The wrapper's package: under a name of its own beside an application of the user's, which sees nothing else of the lab."""
+    return ALIAS if app.folder else "lab.inside"
+
+
+def _import_path(app: App, folder: Path) -> str:
+    """Where modules are looked for."""
+    if not app.folder:
+        return str(PROJECT)
+    alone = folder / "inside"
+    alone.mkdir(exist_ok=True)
+    link = alone / ALIAS
+    if not link.is_symlink():
+        link.symlink_to(PROJECT / "lab" / "inside")
+    return os.pathsep.join(filter(None, (app.folder, str(alone), os.environ.get("PYTHONPATH", ""))))
+
+
 @contextmanager
 def serving(
-    guard: Guard, server: Server, target: str, folder: Path, env: Mapping[str, str], *,
+    guard: Guard, server: Server, target: str | App, folder: Path, env: Mapping[str, str], *,
     python: str = sys.executable, observe: bool = True,
 ) -> Iterator[RunningServer]:  # fmt: skip
     """``start_server``, stopped at the end however the block ends.  The observations' folder is the caller's to read and remove."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lab.rows import NOT_WATCHED
+from .rows import NOT_WATCHED
 
 
 class Line(deque[Any]):

@@ -1,0 +1,1 @@
+"""What is under test: its server, its interpreter, where it listens."""
