@@ -34,7 +34,7 @@
     function apply() {
       var words = text.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0;
       rows.forEach(function (row) {
-        var content = row.textContent.toLowerCase();
+        var content = (row.textContent + " " + (row.dataset.words || "")).toLowerCase();
         var fits = words.every(function (word) { return content.indexOf(word) >= 0; }) &&
           (!topic.value || row.dataset.topic === topic.value) &&
           (!part.value || row.dataset.part.split(" ").indexOf(part.value) >= 0) &&
