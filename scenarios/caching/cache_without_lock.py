@@ -94,6 +94,7 @@ SCENARIO = Scenario(
     ),
     labels={
         "naive": "no lock", "tempting": "asyncio.Lock in each worker", "correct": "lock in Redis", "with_cashews": "cashews, lock=True",
+        "with_aiocache_stampede": "aiocache, @cached_stampede", "with_aiocache": "aiocache, @cached", "with_fastapi_cache": "fastapi-cache2, @cache",
     },
     symptoms=(
         "cache stampede", "thundering herd", "dogpile", "database CPU spikes at regular intervals", "the same slow query many times at once",
@@ -163,6 +164,23 @@ SCENARIO = Scenario(
             "cashews_loads", "fix", "cashews with lock=True leaves one query too", "with_cashews.sql_calls_per_burst[load]",
             predict=lambda c: in_burst(c, 1.0) if many(c) and runs(c, "with_cashews") else None, tolerance=0.0,
             formula="1", source="cashews' README, Locked: one function call for all, and the others wait for it", headline="50 readers, 4 workers",
+        ),
+        Claim(
+            "aiocache_stampede_loads", "harm", "with aiocache's @cached_stampede only one worker waits; all requests of the others load",
+            "with_aiocache_stampede.sql_calls_per_burst[load]",
+            predict=lambda c: in_burst(c, 1 + c.number("readers") * (1 - 1 / c.workers)) if many(c) and runs(c, "with_aiocache_stampede") else None,
+            tolerance=0.02, formula="1 + C - C / W, to one request, since 50 are not divisible by 4",
+            source="aiocache/lock.py: the lock is in Redis, the event that others wait for is in the process", headline="50 readers, 4 workers",
+        ),
+        Claim(
+            "aiocache_loads", "harm", "aiocache's @cached has no lock", "with_aiocache.sql_calls_per_burst[load]",
+            predict=lambda c: in_burst(c, c.number("readers")) if many(c) and runs(c, "with_aiocache") else None, tolerance=0.0,
+            formula="C", source="aiocache/decorators.py: get, call, set", headline="50 readers, 4 workers",
+        ),
+        Claim(
+            "fastapi_cache_loads", "harm", "nor has fastapi-cache2's @cache", "with_fastapi_cache.sql_calls_per_burst[load]",
+            predict=lambda c: in_burst(c, c.number("readers")) if many(c) and runs(c, "with_fastapi_cache") else None, tolerance=0.0,
+            formula="C", source="fastapi_cache/decorator.py: get, call, set", headline="50 readers, 4 workers",
         ),
         Claim(
             "killed_loads", "fix", "if the worker that loads is killed, there is one more query", "correct.sql_calls_per_burst[load]",

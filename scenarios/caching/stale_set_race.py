@@ -240,7 +240,7 @@ SCENARIO = Scenario(
         Claim(
             "write_deletes", "tax", "a write deletes twice, before and after it, not once", "correct.redis_calls[del] / correct.requests_ok[write]",
             predict=lambda c: forced(c, 2.0), tolerance=0.0, null=1.0,
-            formula="2", source="set_price in correct.py: one DEL (with a SET) before the UPDATE, one after it",
+            formula="2", source="set_price in correct.py: one DEL (with a ZADD) before the UPDATE, one after it",
         ),
     ),
     charts=(

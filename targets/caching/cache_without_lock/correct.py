@@ -63,18 +63,14 @@ async def load_report(database: asyncpg.Pool) -> bytes:
     return Report.dump_json([DaySales(**row) for row in rows])
 
 
-async def load_and_store(cache: Redis, database: asyncpg.Pool) -> bytes:
+async def load_or_mark(cache: Redis, database: asyncpg.Pool) -> bytes:
     try:
-        report = await load_report(database)
+        return await load_report(database)
     except Exception:
         log.warning("daily_sales: the load failed", exc_info=True)
-        await cache.set(STATE_KEY, "failed", ex=RETRY_S)
+        with suppress(RedisError):
+            await cache.set(STATE_KEY, "failed", ex=RETRY_S)
         raise
-    async with cache.pipeline(transaction=True) as pipe:
-        pipe.set(REPORT_KEY, report, ex=STALE_TTL_S)
-        pipe.set(STATE_KEY, "loaded", ex=CACHE_TTL_S)
-        await pipe.execute()
-    return report
 
 
 def unavailable() -> HTTPException:
@@ -90,16 +86,23 @@ async def look(cache: Redis) -> tuple[bytes | str | None, bytes | str | None]:
 
 
 async def refresh(cache: Redis, database: asyncpg.Pool) -> bytes | str:
+    report: bytes | str | None = None
     async with asyncio.timeout(WAIT_S):
         try:
             # One worker of all holds the lock and loads; the others wait for it, then find the report. The lock has a
             # unique token, so that a holder that was too slow does not release the lock of the next one.
             async with cache.lock(LOCK_KEY, timeout=LOCK_TTL_S, sleep=POLL_S, raise_on_release_error=False):
-                _, report = await look(cache)
-                return report if report is not None else await load_and_store(cache, database)
+                _, report = await look(cache)  # another may have loaded between our look and our lock
+                if report is None:
+                    report = await load_or_mark(cache, database)
+                    async with cache.pipeline(transaction=True) as pipe:
+                        pipe.set(REPORT_KEY, report, ex=STALE_TTL_S)
+                        pipe.set(STATE_KEY, "loaded", ex=CACHE_TTL_S)
+                        await pipe.execute()
         except RedisError:
-            log.warning("daily_sales: Redis is away, loading without a lock", exc_info=True)
-            return await load_report(database)  # still the only load of this worker
+            log.warning("daily_sales: Redis is away", exc_info=True)
+        # Without Redis there is no lock, but this is still the only load of this worker.
+        return report if report is not None else await load_report(database)
 
 
 async def cached_report(app: FastAPI) -> bytes | str:

@@ -5,7 +5,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 import asyncpg
@@ -62,19 +62,15 @@ async def build_report(database: asyncpg.Pool, name: str) -> tuple[bytes, float]
     return Report(name=name, body=row["body"]).model_dump_json().encode(), row["max_age_s"]
 
 
-async def build_and_store(cache: Redis, database: asyncpg.Pool, name: str, key: str) -> bytes:
+async def build_or_mark(cache: Redis, database: asyncpg.Pool, name: str, key: str) -> tuple[bytes, int]:
     try:
         report, max_age_s = await build_report(database, name)
     except Exception as problem:
         state = "missing" if isinstance(problem, HTTPException) else "failed"
-        await cache.set(f"{key}:state", state, ex=RETRY_S)
+        with suppress(RedisError):
+            await cache.set(f"{key}:state", state, ex=RETRY_S)
         raise
-    fresh_s = max_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-    async with cache.pipeline(transaction=True) as pipe:
-        pipe.set(key, report, ex=STALE_TTL_S)
-        pipe.set(f"{key}:state", "fresh", px=int(fresh_s * 1000))
-        await pipe.execute()
-    return report
+    return report, int(1000 * max_age_s * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 async def look(cache: Redis, key: str) -> tuple[bytes | str | None, bool]:
@@ -88,16 +84,20 @@ async def look(cache: Redis, key: str) -> tuple[bytes | str | None, bool]:
 
 
 async def refresh(cache: Redis, database: asyncpg.Pool, name: str, key: str) -> bytes | str:
+    report: bytes | str | None = None
+    lock = cache.lock(f"{key}:lock", timeout=LEASE_S, sleep=0.05, raise_on_release_error=False)
     try:
-        async with (
-            asyncio.timeout(2 * LEASE_S),
-            cache.lock(f"{key}:lock", timeout=LEASE_S, sleep=0.05, raise_on_release_error=False),
-        ):
+        async with asyncio.timeout(2 * LEASE_S), lock:
             report, due = await look(cache, key)  # another may have built between our look and our lock
-            return await build_and_store(cache, database, name, key) if report is None or due else report
+            if report is None or due:
+                report, fresh_ms = await build_or_mark(cache, database, name, key)
+                async with cache.pipeline(transaction=True) as pipe:
+                    pipe.set(key, report, ex=STALE_TTL_S)
+                    pipe.set(f"{key}:state", "fresh", px=fresh_ms)
+                    await pipe.execute()
     except RedisError:
-        log.warning("report %s: Redis is away, building without a lock", name, exc_info=True)
-        return (await build_report(database, name))[0]  # still the only build of this worker
+        log.warning("report %s: Redis is away", name, exc_info=True)
+    return report if report is not None else (await build_report(database, name))[0]  # no lock, but one per worker
 
 
 def refresh_once(app: FastAPI, name: str, key: str) -> asyncio.Task[bytes | str]:
