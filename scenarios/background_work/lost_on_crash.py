@@ -3,11 +3,14 @@
 N users sign up, all are answered, and the mail provider takes T for each welcome.  Then somebody dies before T has passed.  SIGTERM saves what the
 server waits for, up to its graceful window.  A failed job that is tried once is lost like one that was killed.  A job that is a row of the
 user's own transaction is not lost: its row is there until it is done, and due again when the lease of the process that took it has ended.
+
+The libraries' workers run in the app's own process (its lifespan), so that the same kill meets them: procrastinate's run_worker_async and taskiq's
+run_receiver_task.  What they have taken is "doing" (procrastinate), gone (taskiq, a list) or pending (taskiq, a stream) when they die.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import gevent
@@ -58,6 +61,13 @@ VISIBILITY = (
     'broker.transport_options=(json){"visibility_timeout": 6, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}',
 )
 OURS = ("naive", "correct")
+PROCRASTINATE = ("with_procrastinate", "with_procrastinate_rescue")
+TASKIQ = ("with_taskiq_list", "with_taskiq_stream")
+IDLE_TIMEOUT_MS = 3000  # IDLE_TIMEOUT_MS in with_taskiq_stream.py
+LATER_S = (
+    6.0  # after the server has started again, and what its predecessor had taken has been idle for longer than that
+)
+LATER, BROKER = "server: SIGKILL, and one job later", "broker away when users sign up"
 KILLED, TERMINATED, WINDOW = "server: SIGKILL", "server: SIGTERM", "server: SIGTERM, window too short"
 OUTAGE, POISONED, NOBODY = "mail provider away", "jobs that always fail", "nobody dies"
 WORKER, CHILD, WARM, RAISED = (
@@ -66,6 +76,9 @@ WORKER, CHILD, WARM, RAISED = (
     "Celery worker: SIGTERM",
     "provider away, Celery",
 )
+# "doing" counts where a periodic task looks for the jobs of dead workers; without one nobody will take them again.
+PROCRASTINATE_KNOWS = """SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'welcome' AND (status = 'todo'
+    OR status = 'doing' AND EXISTS (SELECT FROM procrastinate_periodic_defers))"""
 FAULTS_OF_CELERY = ("Celery worker killed", "Celery child killed")
 FAULTS_OF_REDIS = ("Redis refuses", "Redis stalls", "Redis cuts", "Redis swallows connects")
 
@@ -86,13 +99,21 @@ class Visitor(LabUser):
     def wait(self) -> None:
         """Returns when nothing is left to happen: looked up in the database and the broker, not at the target."""
         deadline = time.monotonic() + MOST_WAIT_S
+        users = USERS
+        if later_s := float(self.params["later_s"]):
+            gevent.sleep(later_s)
+            users += 1
+            self.sign_up()
         quiet_since = 0.0
         patience_s = float(self.params["job_s"]) + 0.5  # what runs and is in no table must have ended by then
+        with redis.Redis.from_url(os.environ["REDIS_URL"]) as broker:
+            if broker.exists("taskiq") and broker.type("taskiq") == b"stream":
+                patience_s += 2 * IDLE_TIMEOUT_MS / 1000  # time enough to claim what was pending
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
             while (now := time.monotonic()) < deadline:
                 gevent.sleep(0.1)
                 lives = self.get("/health", name="health").status == 200
-                if self.look(database, "SELECT count(DISTINCT user_id) FROM welcomes") == USERS:
+                if self.look(database, "SELECT count(DISTINCT user_id) FROM welcomes") == users:
                     return
                 if not lives or self.waiting(database):
                     quiet_since = 0.0
@@ -106,7 +127,11 @@ class Visitor(LabUser):
         """Jobs that somebody still knows of."""
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as broker:
             in_broker = int(broker.llen("celery")) + int(broker.hlen("unacked"))
-        return in_broker + self.look(database, "SELECT count(*) FROM jobs")
+            in_broker += int(broker.llen("taskiq")) if broker.type("taskiq") == b"list" else 0
+        in_table = self.look(database, "SELECT count(*) FROM jobs")
+        if self.look(database, "SELECT count(to_regclass('procrastinate_jobs'))"):
+            in_table += self.look(database, PROCRASTINATE_KNOWS)
+        return in_broker + in_table
 
     def look(self, database: psycopg.Connection, statement: str) -> int:
         """One number."""
@@ -129,11 +154,12 @@ class Steady(Visitor):
 
 
 def web(label: str, *events: Event, job_s: float = JOB_S, proxy: Proxy | None = None, options: tuple[str, ...] = (),
-        variants: tuple[str, ...] = OURS, control: bool = False, setup_sql: str = "") -> Condition:  # fmt: skip
+        variants: tuple[str, ...] = OURS, control: bool = False, setup_sql: str = "", later_s: float = 0.0) -> Condition:  # fmt: skip
     """Jobs in the server's own process, or in a table that it works off."""
     return Condition(
         label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(job_s), proxy=proxy, server=Server(options=options),
-        variants=variants, control=control, setup_sql=setup_sql, quick_pairs=1, params={"job_s": job_s},
+        variants=variants, control=control, setup_sql=setup_sql, quick_pairs=1,
+        params={"job_s": job_s, "later_s": later_s},
     )  # fmt: skip
 
 
@@ -142,7 +168,7 @@ def celery(label: str, *events: Event, variants: tuple[str, ...], quick: bool = 
     """Jobs in a worker of Celery."""
     return Condition(
         label, Journey(USERS), user="Visitor", events=events, upstream=Upstream(CELERY_JOB_S), proxy=proxy, variants=variants, quick=quick,
-        quick_pairs=1, celery=CeleryWorker(PROCESSES, options=options), params={"job_s": CELERY_JOB_S},
+        quick_pairs=1, celery=CeleryWorker(PROCESSES, options=options), params={"job_s": CELERY_JOB_S, "later_s": 0.0},
     )  # fmt: skip
 
 
@@ -159,6 +185,11 @@ def restarted(action: Literal["kill", "term"], whom: str, label: str) -> tuple[E
         Event(CELERY_KILL_S, action, whom, label=label),
         Event(CELERY_KILL_S + 0.1, "start", "celery", label="worker starts again"),
     )
+
+
+def counts(values: Mapping[str, float]) -> Callable[[Condition], float | None]:
+    """The value of each condition, by its label."""
+    return lambda condition: values.get(condition.label)
 
 
 def under(*labels: str, value: float) -> Callable[[Condition], float | None]:
@@ -178,6 +209,8 @@ SCENARIO = Scenario(
     labels={
         "naive": "FastAPI BackgroundTasks", "create_task": "task of asyncio.create_task", "correct": "job rows in PostgreSQL",
         "celery_early": "Celery, default settings", "celery_late": "Celery, acks_late", "celery_source": "Celery, acks_late + reject",
+        "with_procrastinate": "procrastinate 3.10, default", "with_procrastinate_rescue": "procrastinate 3.10, rescue task",
+        "with_taskiq_list": "taskiq-redis 1.2, ListQueueBroker", "with_taskiq_stream": "taskiq-redis 1.2, RedisStreamBroker",
     },
     symptoms=(
         "BackgroundTasks lost on restart", "background task not executed", "emails not sent after deploy", "job lost", "worker crashed",
@@ -187,12 +220,15 @@ SCENARIO = Scenario(
         "acks_late", "outbox", "dead letter", "at-least-once",
     ),
     services=("postgres", "redis", "upstream", "celery"),
-    constants={"JOBS_AT_ONCE": JOBS_AT_ONCE, "LEASE_S": LEASE_S, "POLL_S": POLL_S, "MAX_TRIES": MAX_TRIES},
+    constants={"JOBS_AT_ONCE": JOBS_AT_ONCE, "LEASE_S": LEASE_S, "POLL_S": POLL_S, "MAX_TRIES": MAX_TRIES, "IDLE_TIMEOUT_MS": IDLE_TIMEOUT_MS},
     conditions=(
-        web(KILLED, *stopped("kill", "the server is killed")),
+        web(KILLED, *stopped("kill", "the server is killed"), variants=(*OURS, *PROCRASTINATE, *TASKIQ)),
         web(TERMINATED, *stopped("term", "the server is asked to end"), variants=("naive", "create_task", "correct")),
         web(WINDOW, *stopped("term", "the server is asked to end"), job_s=LONG_JOB_S, options=("--timeout-graceful-shutdown", str(WINDOW_S))),
-        web(OUTAGE, Event(OUTAGE_S, "fault", statement="pass", label="the provider is back"), proxy=Proxy("upstream", "refuse")),
+        web(OUTAGE, Event(OUTAGE_S, "fault", statement="pass", label="the provider is back"), proxy=Proxy("upstream", "refuse"),
+            variants=(*OURS, *PROCRASTINATE)),
+        web(LATER, *stopped("kill", "the server is killed"), later_s=LATER_S, variants=TASKIQ),
+        web(BROKER, proxy=Proxy("redis", "refuse"), variants=("correct", "with_taskiq_list")),
         web(
             POISONED, variants=("correct",), setup_sql=POISON_SQL,
         ),
@@ -216,7 +252,8 @@ SCENARIO = Scenario(
         FinalRead("lost", sql="SELECT count(*) FROM users WHERE id NOT IN (SELECT user_id FROM welcomes)"),
         FinalRead(
             "forgotten",
-            sql="SELECT count(*) FROM users WHERE id NOT IN (SELECT user_id FROM welcomes) AND id NOT IN (SELECT user_id FROM jobs)",
+            sql="SELECT count(*) FROM users WHERE id NOT IN (SELECT user_id FROM welcomes) AND id NOT IN (SELECT user_id FROM jobs) "
+            "AND id NOT IN (SELECT jobs_of_procrastinate())",
         ),
         FinalRead("repeated", sql="SELECT count(*) - count(DISTINCT user_id) FROM welcomes"),
         FinalRead("poisoned", sql="SELECT count(*) FROM jobs WHERE user_id < 0 AND error IS NOT NULL"),
@@ -227,7 +264,8 @@ SCENARIO = Scenario(
     survival=Survival(
         user="Steady", answer_within_s=3.5, recover_within_s=3.0, upstream=Upstream(0.05),
         ledger={"lost": "final[forgotten]", "doubled": "final[repeated]", "buried": "final[buried]"},
-        also=("poison",), without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY),  # correct uses neither
+        variants=("correct", "with_procrastinate_rescue"),
+        also=("poison",), without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY, "with_procrastinate_rescue: poison job"),  # correct uses neither
     ),
     claims=(
         Claim(
@@ -291,8 +329,35 @@ SCENARIO = Scenario(
             formula="f N, with f = 1", source="Celery documentation, Should I use retry or acks_late?; retries need autoretry_for or retry()",
         ),
         Claim(
+            "procrastinate", "harm", "procrastinate's job rows stay in the state doing when their worker is killed, and a job that raises is failed",
+            "with_procrastinate.final[lost]", predict=under(KILLED, OUTAGE, value=USERS), tolerance=0.0, null=0.0,
+            formula="N, all of them running or failed", source="procrastinate documentation, Retry stalled jobs; tasks have no retry by default",
+            headline=KILLED,
+        ),
+        Claim(
+            "rescued", "fix", "a periodic task that retries stalled jobs, and a retry strategy, lose none", "with_procrastinate_rescue.final[lost]",
+            predict=under(KILLED, OUTAGE, value=0.0), tolerance=0.0,
+            formula="0", source="procrastinate documentation, Retry stalled jobs: get_stalled_jobs and retry_job", headline=KILLED,
+        ),
+        Claim(
+            "taskiq_list", "harm", "taskiq's ListQueueBroker loses every job that its receiver has taken", "with_taskiq_list.final[lost]",
+            predict=counts({KILLED: USERS, LATER: USERS}), tolerance=0.0, null=0.0,
+            formula="N, as one receiver takes up to 100", source="redis_broker.py: BRPOP removes the job before it runs", headline=KILLED,
+        ),
+        Claim(
+            "taskiq_stream", "mechanism", "its RedisStreamBroker keeps them, but gives them to nobody before a further job arrives",
+            "with_taskiq_stream.final[lost]", predict=counts({KILLED: USERS, LATER: 0.0}), tolerance=0.0,
+            formula="N until the next job, then 0", source="taskiq-redis, redis_broker.py: XAUTOCLAIM stands after XREADGROUP has returned something",
+            headline=LATER,
+        ),
+        Claim(
+            "two_steps", "harm", "a user is committed before the broker is asked: where it is away the job is lost", "with_taskiq_list.final[lost]",
+            predict=under(BROKER, value=USERS), tolerance=0.0, null=0.0,
+            formula="N", source="the commit and the publish are two steps; Pattern: Transactional outbox",
+        ),
+        Claim(
             "fixed", "fix", "no job row is lost, whatever dies", "correct.final[lost]",
-            predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=0.0), tolerance=0.0,
+            predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, BROKER, NOBODY, value=0.0), tolerance=0.0,
             formula="0", source="PostgreSQL documentation, transactions: a committed row is there after a crash", headline=KILLED,
         ),
         Claim(

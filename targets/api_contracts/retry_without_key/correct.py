@@ -18,14 +18,14 @@ POOL_SIZE = 20
 DATABASE_TIMEOUT_S, PAYMENT_TIMEOUT_S, SLOW_S = 1.0, 2.0, 1.0
 LEASE_S = 3.5  # more than a payment and what follows it: the key of a worker that died is free again after that
 AWAY: tuple[type[Exception], ...] = (
-    OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
+    OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError, asyncpg.InterfaceError,
 )  # fmt: skip
 PLACE = "INSERT INTO orders (customer_id, total_cents) VALUES ($1, $2) RETURNING id"
 CLAIM = """INSERT INTO idempotency_keys AS known (customer_id, key, request, locked_until)
     VALUES ($1, $2, $3, now() + $4 * interval '1 s')
     ON CONFLICT (customer_id, key) DO UPDATE SET locked_until = excluded.locked_until
-    WHERE known.response IS NULL AND known.request = excluded.request AND known.locked_until <= now()
-    RETURNING locked_until"""
+    WHERE known.response IS NULL AND known.request = excluded.request AND known.locked_until <= now() RETURNING locked_until"""
 KNOWN = "SELECT request, response FROM idempotency_keys WHERE customer_id = $1 AND key = $2"
 FREE = "UPDATE idempotency_keys SET locked_until = now() WHERE customer_id = $1 AND key = $2 AND locked_until = $3"
 REMEMBER = """UPDATE idempotency_keys SET response = $4
@@ -61,7 +61,7 @@ class Charges(BaseModel):
     repeated_effects: int
 
 
-IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=64)]
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=r"^[!-~]{8,64}$")]
 
 
 @app.get("/health")

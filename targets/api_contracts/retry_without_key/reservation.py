@@ -19,7 +19,8 @@ POOL_SIZE = 20
 DATABASE_TIMEOUT_S, PAYMENT_TIMEOUT_S, SLOW_S = 1.0, 2.0, 1.0
 RESULT_TTL_S = 86_400
 AWAY: tuple[type[Exception], ...] = (
-    OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
+    OSError, httpx2.HTTPError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError, asyncpg.InterfaceError,
 )  # fmt: skip
 PLACE = "INSERT INTO orders (customer_id, total_cents) VALUES ($1, $2) RETURNING id"
 log = logging.getLogger(__name__)

@@ -19,3 +19,13 @@ CREATE TABLE jobs (
     error text
 );
 CREATE INDEX jobs_due ON jobs (run_at);
+
+-- What procrastinate still has to do; it makes its tables itself, when an app that uses it starts.
+CREATE FUNCTION jobs_of_procrastinate() RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_regclass('procrastinate_jobs') IS NOT NULL THEN
+        RETURN QUERY EXECUTE 'SELECT (args ->> ''user_id'')::bigint FROM procrastinate_jobs
+            WHERE task_name = ''welcome'' AND status IN (''todo'', ''doing'')';
+    END IF;
+END
+$$;

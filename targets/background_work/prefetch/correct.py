@@ -21,7 +21,8 @@ from redis import RedisError
 DATABASE_TIMEOUT_S = 2
 PUBLISH_TIMEOUT_S = 2.0
 AWAY: tuple[type[Exception], ...] = (
-    OSError, OperationalError, RedisError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError,
+    OSError, OperationalError, RedisError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError, asyncpg.InterfaceError,
 )  # fmt: skip
 STARTED = """INSERT INTO runs (job_id, seconds, started_at) VALUES (%s, %s, clock_timestamp())
     ON CONFLICT (job_id) DO UPDATE SET started_at = excluded.started_at, deliveries = runs.deliveries + 1
