@@ -66,7 +66,7 @@ SCENARIO = Scenario(
         "threadpool exhausted",
         "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00",
         "sqlalchemy.exc.TimeoutError: QueuePool limit of size 5 overflow 10 reached",
-        "https://sqlalche.me/e/20/3o7r",
+        "https://sqlalche.me/e/21/3o7r",
         "anyio 40 threads",
         "total_tokens",
         "max_concurrency",

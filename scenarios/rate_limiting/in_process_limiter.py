@@ -16,6 +16,7 @@ from lab.model import (
     Claim,
     ClosedLoad,
     Condition,
+    Journey,
     Probe,
     Scenario,
     Server,
@@ -28,12 +29,27 @@ LIMIT = 100  # requests; LIMIT in the targets
 WINDOW_S = 60  # WINDOW_S in the targets: far longer than a load of about a second
 PER_WORKER = 400  # requests per worker: four times what each must see, for a busy worker serves fewer
 ACME = {"X-API-Key": "key-of-acme"}
+OTHER = {"X-API-Key": "key-of-probe"}
+PROBED = 1  # request of the lab's probe before the load, with OTHER
+OTHERS = 10  # requests of the second client, which has sent none before
 
 
 class Client(LabUser):
     @task
     def read_quote(self) -> None:
         self.get("/quotes/ACME", name="quote", headers=ACME)
+
+
+class TwoClients(LabUser):
+    """One client uses up its limit, then another one comes."""
+
+    def journey(self) -> None:
+        for _ in range(2 * LIMIT):
+            self.get("/quotes/ACME", name="quote", headers=ACME, expect=(200, 429))
+        self.count("other_admitted", 0)
+        for _ in range(OTHERS):
+            status = self.get("/quotes/ACME", name="other", headers=OTHER, expect=(200, 429)).status
+            self.count("other_admitted", status == 200)
 
 
 class Steady(LabUser):
@@ -62,6 +78,11 @@ def spread(condition: Condition) -> bool:
     return bool(condition.params.get("spread"))
 
 
+def two_clients(condition: Condition, value: float) -> float | None:
+    """``value`` where a second client comes after the first one has used up its limit."""
+    return value if condition.user == "TwoClients" else None
+
+
 SHARED_NOTHING = "Uvicorn documentation, Deployment: workers are processes, and processes share no memory"
 
 SCENARIO = Scenario(
@@ -78,10 +99,13 @@ SCENARIO = Scenario(
     labels={
         "naive": "log in each worker",
         "correct": "Lua sliding log in Redis",
-        "slowapi_memory": "slowapi, in-memory default",
+        "slowapi_memory": "slowapi 0.1.10, in-memory default",
+        "slowapi_redis": "slowapi 0.1.10, storage_uri=redis",
+        "with_fastapi_limiter": "fastapi-limiter 0.2.0, README",
     },
     symptoms=(
         "rate limit not working with multiple workers", "rate limiter per process", "gunicorn workers", "uvicorn --workers", "slowapi memory://",
+        "AttributeError: '_IncludedRouter' object has no attribute 'path'", "fastapi-limiter pyrate-limiter",
         "429 Too Many Requests", "ratelimit 100 per 1 minute exceeded at endpoint", "limit resets after deploy", "too many requests get through",
     ),
     conditions=(
@@ -93,6 +117,10 @@ SCENARIO = Scenario(
             params={"workers": 4, "spread": False}, variants=("naive",), quick_pairs=1, control=True,
         ),
         Condition(
+            "two clients, one worker", Journey(1), user="TwoClients", params={"clients": 2}, quick_pairs=1,
+            variants=("naive", "correct", "slowapi_redis", "with_fastapi_limiter"),
+        ),
+        Condition(
             "three rates", StagedLoad(tuple(Stage(rate, 1.0) for rate in (50.0, 300.0, 550.0)), connections=16), user="Client",
             params={"workers": 1, "spread": True}, variants=("naive", "correct"), duet=True,
         ),
@@ -101,7 +129,8 @@ SCENARIO = Scenario(
         user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": "observed[oversold]"}, variants=("correct",),
     ),
     probes=(
-        Probe("/quotes/ACME", headers={"X-API-Key": "key-of-probe"}, body={"symbol": "ACME", "price_cents": 1999}),
+        # Not after a load: where all clients share one bucket, nothing is left for it.
+        Probe("/quotes/ACME", headers=OTHER, body={"symbol": "ACME", "price_cents": 1999}, after=False),
         Probe("/quotes/ACME", status=401),
         Probe("/quotes/ACME", headers={"X-API-Key": "made-up"}, status=401),
     ),
@@ -117,6 +146,28 @@ SCENARIO = Scenario(
             predict=lambda c: LIMIT * c.workers if spread(c) and not c.duet else None, tolerance=0.0,
             formula="workers x limit = 4 x 100 = 400",
             source="slowapi/extension.py: without a storage_uri the storage is memory://, which is the process's", headline="4 workers",
+        ),
+        Claim(
+            "fastapi_limiter_admitted", "harm", "so does fastapi-limiter as its README shows it", "with_fastapi_limiter.status_count[200]",
+            predict=lambda c: LIMIT * c.workers - PROBED if spread(c) and not c.duet else None, tolerance=0.0,
+            formula="workers x limit = 4 x 100 = 400, less the 1 that another client, the lab's probe, took before",
+            source="pyrate_limiter/limiter.py 4.5.1: Limiter(Rate(...)) makes an InMemoryBucket, which is the process's", headline="4 workers",
+        ),
+        Claim(
+            "fastapi_limiter_other", "harm", "and all its clients share one bucket: a second client is refused from its first request on",
+            "with_fastapi_limiter.observed[other_admitted]", predict=lambda c: two_clients(c, 0.0), tolerance=0.0,
+            formula="limit - 100 that the first client took = 0 of 10",
+            source="pyrate_limiter/limiter.py 4.5.1: SingleBucketFactory.get ignores its item",
+        ),
+        Claim(
+            "correct_other", "fix", "one log per client leaves the second client its limit", "correct.observed[other_admitted]",
+            predict=lambda c: two_clients(c, float(OTHERS)), tolerance=0.0, formula="min(limit, 10) = 10", source="the key is the client's",
+        ),
+        Claim(
+            "slowapi_redis_admitted", "fix", "slowapi with its counters in Redis admits 100 too", "slowapi_redis.status_count[200]",
+            predict=lambda c: LIMIT if spread(c) and not c.duet else None, tolerance=0.0,
+            formula="limit = 100: the window begins with the client's first request", headline="4 workers",
+            source="limits 5.8.0, incr_expire.lua: one key for all processes, which expires 60 s after its first INCRBY",
         ),
         Claim(
             "own_limit", "mechanism", "each worker grants exactly its own 100", "naive.ok_per_pid_min",
@@ -159,8 +210,8 @@ SCENARIO = Scenario(
         Chart("cpu", "cpu_s_per_request", "The fix costs one round trip: {cpu:.1f} times the CPU", conditions=("three rates",)),
     ),
     answer="With four workers a limit of 100 admits {naive_admitted:.0f} requests (predicted {naive_admitted.predicted:.0f}), with slowapi's "
-    "in-memory default {slowapi_admitted:.0f}. One log in Redis admits {correct_admitted:.0f}, for {round_trips:.0f} round trip per request and "
-    "{cpu:.1f} times the CPU.",
+    "in-memory default {slowapi_admitted:.0f}, with fastapi-limiter's {fastapi_limiter_admitted:.0f}. One log in Redis admits "
+    "{correct_admitted:.0f}, for {round_trips:.0f} round trip per request and {cpu:.1f} times the CPU.",
     disagrees_with_source="The source says four times the limit for four workers. That holds once every worker has seen the limit. "
     "A client that keeps one connection open is admitted exactly once the limit, because a connection stays with its worker.",
 )  # fmt: skip

@@ -52,6 +52,6 @@ async def read_availability(sku: int, supplier: Supplier) -> Availability:
         answer = await supplier.get(f"/items/{sku}")
     except httpx2.RequestError as problem:
         raise away(problem) from problem
-    if answer.is_error and answer.status_code != 404:
+    if not answer.is_success and answer.status_code != 404:
         raise away(answer)
     return Availability(sku=sku, available=answer.is_success)

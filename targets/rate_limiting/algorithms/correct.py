@@ -1,6 +1,7 @@
 """Limits each client to 20 requests in any 3 s with a sliding log: the times of the admitted requests."""
 
 import hashlib
+import logging
 import math
 import os
 import uuid
@@ -18,6 +19,7 @@ from redis.backoff import NoBackoff
 
 LIMIT = 20  # requests
 WINDOW_S = 3
+log = logging.getLogger(__name__)
 
 # The table of API keys, by their digests.
 CLIENTS = {hashlib.sha256(f"key-of-{name}".encode()).hexdigest(): name for name in ("acme", "probe")}
@@ -74,8 +76,9 @@ async def rate_limit(client: Annotated[str, Depends(client_of)], request: Reques
         # The script returns 0, or the microseconds to wait; Redis runs it whole and its clock is the only one.
         args = [LIMIT, WINDOW_S, uuid.uuid4().hex]
         wait_us = int(await request.app.state.limiter(keys=[f"limit:{client}"], args=args))
-    except RedisError:  # nobody counts now: refusing is safe
-        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from None
+    except RedisError as problem:  # nobody counts now: refusing is safe
+        log.warning("cannot check the rate limit: %r", problem)
+        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from problem
     if wait_us > 0:
         headers = {"Retry-After": str(math.ceil(wait_us / 1e6))}
         raise HTTPException(429, f"Limit of {LIMIT} requests in {WINDOW_S} s reached", headers=headers)

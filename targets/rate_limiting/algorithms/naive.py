@@ -1,6 +1,7 @@
 """Limits each client to 20 requests in 3 s with a fixed window: a counter that starts again with each window of the clock."""
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from redis.backoff import NoBackoff
 
 LIMIT = 20  # requests
 WINDOW_S = 3
+log = logging.getLogger(__name__)
 
 # The table of API keys, by their digests.
 CLIENTS = {hashlib.sha256(f"key-of-{name}".encode()).hexdigest(): name for name in ("acme", "probe")}
@@ -75,8 +77,9 @@ async def rate_limit(client: Annotated[str, Depends(client_of)], request: Reques
     try:
         # The script returns 0, or the microseconds to wait; Redis runs it whole and its clock is the only one.
         wait_us = int(await request.app.state.limiter(keys=[f"limit:{client}"], args=[LIMIT, WINDOW_S]))
-    except RedisError:  # nobody counts now: refusing is safe
-        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from None
+    except RedisError as problem:  # nobody counts now: refusing is safe
+        log.warning("cannot check the rate limit: %r", problem)
+        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from problem
     if wait_us > 0:
         headers = {"Retry-After": str(math.ceil(wait_us / 1e6))}
         raise HTTPException(429, f"Limit of {LIMIT} requests in {WINDOW_S} s reached", headers=headers)

@@ -1,6 +1,7 @@
 """Limits each client to 100 requests a minute with one log in Redis: all workers together grant 100."""
 
 import hashlib
+import logging
 import math
 import os
 import uuid
@@ -18,6 +19,7 @@ from redis.backoff import NoBackoff
 
 LIMIT = 100  # requests
 WINDOW_S = 60
+log = logging.getLogger(__name__)
 
 # The table of API keys, by their digests.
 CLIENTS = {hashlib.sha256(f"key-of-{name}".encode()).hexdigest(): name for name in ("acme", "probe")}
@@ -74,9 +76,10 @@ async def seconds_to_wait(client: str, request: Request) -> float:
     args = [LIMIT, WINDOW_S, uuid.uuid4().hex]
     try:
         return int(await request.app.state.sliding_window(keys=[f"limit:{client}"], args=args)) / 1e6
-    except RedisError:
+    except RedisError as problem:
         # Nobody counts now.  Refusing is safe; `return 0.0` would let everybody in.
-        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from None
+        log.warning("cannot check the rate limit: %r", problem)
+        raise HTTPException(503, "Cannot check the rate limit", {"Retry-After": "1"}) from problem
 
 
 async def rate_limit(client: Annotated[str, Depends(client_of)], request: Request) -> None:
