@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_cache_path
 
 from lab.errors import StoreError, UsageError
-from lab.model import GotchaPlan, Server
 from lab.private import private_folder, why_not_private
+
+if TYPE_CHECKING:  # `list` reads the cached description alone
+    from lab.model import GotchaPlan, Server
 
 ROOT = Path(__file__).resolve().parent.parent
 DESCRIBE_TIMEOUT_S = 120
@@ -171,9 +173,10 @@ class Catalog:
                              f"Topics are {', '.join(topics)}; parts are 1 to 18.")  # fmt: skip
         return found
 
-    def plans(self, slugs: Sequence[str], servers: Sequence[Server] = ()) -> tuple[GotchaPlan, ...]:
+    def plans(self, slugs: Sequence[str], servers: "Sequence[Server]" = ()) -> "tuple[GotchaPlan, ...]":
         """The registered plans of these gotchas, under other servers where given.  Raises UsageError for a broken one."""
         from lab.codec import from_json
+        from lab.model import GotchaPlan
 
         if servers:
             only = [argument for slug in slugs for argument in ("--only", slug)]

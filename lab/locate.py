@@ -1,8 +1,12 @@
 """Where the files of a gotcha are: targets and scenarios in the tree, the self-test's in ``lab/selftest``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lab.model import App, GotchaPlan
+from lab.surroundings import App
+
+if TYPE_CHECKING:
+    from lab.model import GotchaPlan
 
 ROOT = Path(__file__).resolve().parent.parent
 SELFTEST = "selftest/"
@@ -20,7 +24,7 @@ def target_app(slug: str, variant: str) -> str:
     return f"{target_module(slug, variant)}:{variant if slug.startswith(SELFTEST) else 'app'}"
 
 
-def app_of(gotcha: GotchaPlan, variant: str) -> App:
+def app_of(gotcha: "GotchaPlan", variant: str) -> App:
     """The application of a variant."""
     return gotcha.apps.get(variant) or App(target_app(gotcha.slug, variant))
 

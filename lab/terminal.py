@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
-from lab.runner import Progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `list` is asked for often, and needs neither
     from rich.live import Live as RichLive
+
+    from lab.runner import Progress
 
 
 def plain(stream: object = None) -> bool:
@@ -45,7 +46,7 @@ def complain(error: LabError) -> None:
         note(f"       {error.hint}")
 
 
-def _line(progress: Progress) -> str:
+def _line(progress: "Progress") -> str:
     trial, live = progress.trial, progress.live
     head = f"{progress.index + 1}/{progress.total} {trial.gotcha.split('/')[1]} · {progress.condition.label}"
     what = f"pair {trial.pair + 1} {trial.variant}"
@@ -77,7 +78,7 @@ class Screen:
             finally:
                 self._live = None
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: "Progress") -> None:
         """Take in where the run stands."""
         if self._quiet:
             return
