@@ -218,7 +218,9 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path) ->
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 300  # how long this takes says nothing: it only ends a test that hangs
-    while not list(tmp_path.glob("*/trials/*/*/*/trial.json")) and time.monotonic() < deadline:
+    while (
+        not list(tmp_path.glob("*/trials/*/*/*/trial.json")) and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=300)
