@@ -13,7 +13,7 @@ import pytest
 
 from analysis import charts
 from analysis.charts import ChartData, ChartUnavailable
-from analysis.charts.canvas import spread
+from analysis.charts.canvas import balanced, spread
 from analysis.charts.distributions import quantiles
 from analysis.charts.select import curves
 from analysis.charts.style import DARK, LIGHT, SETTINGS, color_of, marker_of
@@ -498,3 +498,12 @@ def test_curves_split_only_where_an_x_repeats() -> None:
     chart = Chart("sweep", "m", "t", x="users")
     assert [c.name for c in curves(chart, [condition(1, 1), condition(10, 2)])] == [""]
     assert len(curves(chart, [condition(1, 1), condition(10, 1), condition(10, 2)])) == 2
+
+
+def test_no_line_of_a_title_holds_a_number_alone() -> None:
+    title = "Behind one long job 4 short ones wait while a node idles; with acks_late 0"
+    lines = balanced(title, 72)
+    assert len(lines) == 2 and " ".join(lines) == title and len(lines[1]) >= 0.4 * len(lines[0])
+    assert balanced("short", 72) == ["short"] and balanced("", 72) == [""]
+    whole = "a title of two lines of which the second is long enough as it is and stays so, word for word"
+    assert balanced(whole, 72)[0] == whole[: len(balanced(whole, 72)[0])]

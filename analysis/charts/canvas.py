@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE_CHARS = 72
+LAST_LINE = 0.4
+"""Of the longest line: so long the last line of a title should be."""
 NOTE_CHARS = 118
 TITLE_LINE_IN, NOTE_LINE_IN = 0.29, 0.20
 LABEL_POINTS = 11.5
@@ -23,11 +25,24 @@ LABEL_GAP = 1.25
 """Labels stand at least this many times their height apart."""
 
 
+def balanced(text: str, width: int) -> list[str]:
+    """The text in as few lines as ``width`` allows, the last not much shorter than the others: a number alone in it reads like a slip."""
+    lines = textwrap.wrap(text, width) or [""]
+    for narrower in range(width - 1, 0, -1):
+        if len(lines) == 1 or len(lines[-1]) >= LAST_LINE * max(map(len, lines)):
+            break
+        tried = textwrap.wrap(text, narrower)
+        if len(tried) > len(lines):
+            break
+        lines = tried
+    return lines
+
+
 def new_figure(picture: Picture, height_in: float = HEIGHT_IN) -> "Figure":
     """A figure with the title and the notes in place; axes go below them."""
     from matplotlib.figure import Figure
 
-    title = textwrap.wrap(picture.title, TITLE_CHARS) or [""]
+    title = balanced(picture.title, TITLE_CHARS)
     notes = textwrap.wrap(" · ".join(picture.notes), NOTE_CHARS)
     head_in = 0.14 + TITLE_LINE_IN * len(title) + NOTE_LINE_IN * len(notes) + 0.08
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")

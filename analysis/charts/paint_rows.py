@@ -57,7 +57,7 @@ def paint_counts(picture: Picture) -> "Figure":
             axes.barh(at, y, height * 0.86, color=color, alpha=0.88, linewidth=0)
             if low is not None and high is not None and low < high:
                 axes.plot([max(low, 0), min(high, limit)], [at, at], color=INK["fg"], linewidth=1.3, zorder=5)
-            name = f"{one.name}  " if len(bars) > 1 else ""
+            name = f"{one.name}: " if len(bars) > 1 else ""
             _bar_text(axes, (y, high, limit), theory.get(one.variant, {}).get(x), at, height, name, color, unit)
     axes.set_yticks(range(rows), [textwrap.fill(name, 22) for name in picture.categories])
     axes.tick_params(axis="y", length=0, labelcolor=INK["fg"])
