@@ -20,19 +20,13 @@ import psutil
 from platformdirs import user_cache_path
 
 from lab.errors import NotHereError, StoreError
-from lab.model import Condition, Service
+from lab.model import Condition
 from lab.private import private_folder, why_not_private
+from lab.services.kind import kind_of as kind_of_service
 from lab.target.servers import kind_of
 
 BASE = ("uvicorn[standard]", "gunicorn", "uvicorn-worker", "anyio", "pyjwt")
 """What every target's environment holds beside the packages that the condition names: servers, and what targets import of no service."""
-DRIVERS: Mapping[Service, tuple[str, ...]] = {
-    "postgres": ("sqlalchemy[asyncio]", "asyncpg", "psycopg[binary]"),
-    "redis": ("redis",),
-    "upstream": ("httpx", "httpx2"),
-    "celery": ("celery",),
-}
-"""What it holds besides where the gotcha uses the service: some drivers have no wheels for every interpreter (3.14t)."""
 STANDARD = {"uvloop", "httptools", "h11"}
 """What uvicorn[standard] brings."""
 BUILD_TIMEOUT_S = 300
@@ -40,7 +34,7 @@ _refused: dict[str, str] = {}
 """Why an environment could not be had, by its key: an index that cannot be reached is asked once a run, not once a trial."""
 
 
-def target_python(condition: Condition, services: Sequence[Service] = ()) -> str:
+def target_python(condition: Condition, services: Sequence[str] = ()) -> str:
     """The interpreter that runs the target under this condition.  Raises NotHereError with the reason where it cannot be had."""
     needed = kind_of(condition.server.kind).requirements(condition.server)
     if not condition.packages and not condition.python and all(_our_version(one) for one in needed):
@@ -75,7 +69,7 @@ def _our_version(name: str) -> str:
 
 
 def environment_for(
-    packages: Mapping[str, str], python: str = "", services: Sequence[Service] = (), servers: Sequence[str] = ()
+    packages: Mapping[str, str], python: str = "", services: Sequence[str] = (), servers: Sequence[str] = ()
 ) -> Path:
     """The interpreter of an environment with these packages pinned, the servers and the drivers of ``services``, built on first use.
 
@@ -84,7 +78,7 @@ def environment_for(
     uv = shutil.which("uv")
     if uv is None:
         raise NotHereError("library versions as a condition need uv on the PATH", "python3 -m pip install uv")
-    usual = [*BASE, *servers, *(driver for service in services for driver in DRIVERS[service])]
+    usual = [*BASE, *servers, *(driver for service in services for driver in kind_of_service(service).drivers)]
     requirements = requirements_for(packages, usual, ours=not python)
     key = hashlib.sha256("\n".join([python or sys.version, *requirements]).encode()).hexdigest()[:16]
     home = user_cache_path("fastapi-gotcha-lab") / "environments"

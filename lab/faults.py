@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Service, Survival, Upstream
+from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Survival, Upstream
 
 BEGINS_S = 1.5
 """Long enough that pools are filled and every user has had answers."""
@@ -35,7 +35,7 @@ class Fault:
     """
 
     name: str
-    service: Service | Literal["server", "client", "pool", "poison"]
+    service: str
     where: str = ""
     events: tuple[Event, ...] = ()
     lasting: bool = True
@@ -60,7 +60,7 @@ def _cuts(label: str, times: int = 4) -> tuple[Event, ...]:
     return tuple(found)
 
 
-def _service_faults(name: str, service: Service) -> tuple[Fault, ...]:
+def _service_faults(name: str, service: Literal["postgres", "redis"]) -> tuple[Fault, ...]:
     """What may happen to a service that is spoken to over TCP."""
     return (
         Fault(f"{name} refuses", service, service, _switched("cut", f"{name} refuses")),

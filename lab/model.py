@@ -24,7 +24,6 @@ from lab.surroundings import CeleryWorker as CeleryWorker
 from lab.surroundings import Event as Event
 from lab.surroundings import Proxy as Proxy
 from lab.surroundings import Server as Server
-from lab.surroundings import Service as Service
 from lab.surroundings import Upstream as Upstream
 from lab.survival import BeforeAfter as BeforeAfter
 from lab.survival import Survival as Survival
@@ -45,6 +44,7 @@ class Condition:
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
     the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
     pair at once, the requests dealt to them in random order within the same seconds (docs/verdicts.md): for what a fix costs when idle.
+    ``services`` are needed under this condition besides the gotcha's (``lab/services``); where one cannot be had it is skipped.
     ``fault`` is the name of what goes wrong in a condition of the fault matrix (``lab.faults`` makes these).
     """
 
@@ -75,6 +75,7 @@ class Condition:
     cores: int = 1
     duet: bool = False
     fault: str = ""
+    services: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a duet of what happens at one instant or to the services, which no arm has for itself."""
@@ -222,7 +223,7 @@ class Scenario:
     charts: tuple[Chart, ...]
     probes: tuple[Probe, ...]
     answer: str
-    services: tuple[Service, ...] = ()
+    services: tuple[str, ...] = ()
     constants: Mapping[str, Scalar] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     final_reads: tuple[FinalRead, ...] = ()
@@ -270,7 +271,7 @@ class GotchaPlan:
     parts: tuple[int, ...]
     catalogue_ids: tuple[str, ...]
     variants: tuple[str, ...]
-    services: tuple[Service, ...]
+    services: tuple[str, ...]
     conditions: tuple[Condition, ...]
     claims: tuple[ClaimPlan, ...]
     charts: tuple[Chart, ...]
@@ -311,6 +312,10 @@ class GotchaPlan:
     def label_of(self, variant: str) -> str:
         """What a variant is, in two to five words; its file's name where the scenario says nothing."""
         return self.labels.get(variant, variant)
+
+    def services_of(self, condition: Condition) -> tuple[str, ...]:
+        """What runs beside the target under a condition."""
+        return (*self.services, *(one for one in condition.services if one not in self.services))
 
     def variants_of(self, condition: Condition) -> tuple[str, ...]:
         """The arms that run under a condition."""

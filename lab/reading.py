@@ -6,7 +6,7 @@ or the target; explained requests and final reads come after that, the second pr
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from lab.errors import ServerError
 from lab.model import FinalRead, GotchaPlan
 from lab.probes import read_pointer, run_probe, send
 from lab.record import EventSeen, PlanSeen, ProbeSeen, ProcessUse, Statement
+from lab.services.kind import Counting
 from lab.services.plans import Explainer
 from lab.services.postgres import REPORTED_AFTER_S
 from lab.services.supervisor import Services
@@ -54,18 +55,24 @@ class Reads:
     noise: Mapping[str, float] = field(default_factory=dict)
     bystander: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    services: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Reader:
     """Reads the services of one trial into ``reads``."""
 
-    def __init__(self, services: Services, gotcha: GotchaPlan, database: str, lane: int | None = None) -> None:
+    def __init__(
+        self, services: Services, gotcha: GotchaPlan, database: str, lane: int | None = None, besides: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         """``lane`` is the arm's number in a duet: what Redis counts cannot be told from the other arm's there, so it is not read."""
         self._gotcha = gotcha
         self._database = database
         self._postgres = services.postgres if database else None
         self._redis = services.redis if lane is None else None
         self.in_duet = lane is not None
+        used = () if self.in_duet else (*gotcha.services, *besides)
+        up = {name: services.up[name] for name in used if name in services.up}
+        self._counting = {name: one for name, one in up.items() if isinstance(one, Counting)}
         self._sessions = 0
         self._rows: Mapping[str, int] = {}
         self.reads = Reads()
@@ -82,6 +89,8 @@ class Reader:
         """Count from now on."""
         if self._postgres and asks_for(self._gotcha, ROWS):
             self._rows = self._settled_rows()
+        for counting in self._counting.values():
+            counting.begin_counting()
         if self._redis:
             self._redis.begin_counting()
         if self._postgres:
@@ -101,6 +110,7 @@ class Reader:
     def end(self) -> None:
         """Read what was counted since ``begin``.  Where rows read in tables are asked for this takes ten seconds."""
         reads = self.reads
+        reads.services = {name: dict(one.readings()) for name, one in self._counting.items()}
         if self._redis:
             reads.redis_commands = self._redis.commandstats()
             reads.redis_memory = self._redis.memory_bytes()

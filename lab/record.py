@@ -133,6 +133,7 @@ class TrialRecord:
     (monotonic ns, total, active, idle, idle in transaction); ``tables`` rows read per table once the server had stopped;
     ``redis_commands`` calls per command; ``cpu_series`` rows of
     (monotonic ns, CPU ns so far of each tree in the order of ``processes``); ``observed`` counts that the user class kept;
+    ``services`` what a service itself counted during the load, by its name;
     ``affinity`` the cores of ``generator`` and ``target``, empty where the scheduler shared them out.
     """
 
@@ -169,6 +170,7 @@ class TrialRecord:
     noise: Mapping[str, float] = field(default_factory=dict)
     affinity: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

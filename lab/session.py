@@ -75,7 +75,9 @@ def configured_servers(
 
 
 def _needs(plan: RunPlan) -> set[str]:
-    return {service for gotcha in plan.gotchas for service in gotcha.services}
+    """The services of the gotchas, and those of the conditions that are run."""
+    besides = {one for trial in plan.trials for one in plan.gotcha(trial.gotcha).condition(trial.condition).services}
+    return besides | {service for gotcha in plan.gotchas for service in gotcha.services}
 
 
 def _environment(services: Services) -> Environment:

@@ -18,6 +18,8 @@ from lab.model import App, Condition, Event, GotchaPlan, TrialPlan
 from lab.observe import descendants
 from lab.record import EventSeen
 from lab.services.celery import CeleryNode, start_celery
+from lab.services.kind import kind_of as kind_of_service
+from lab.services.kind import with_needed
 from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
@@ -236,13 +238,18 @@ def _name(event: Event) -> str:
     return event.label or f"{event.action} {event.whom}".strip()
 
 
-def _addresses(services: Services, database: str, lane: int | None) -> dict[str, str]:
-    env = {}
-    if services.postgres and database:
-        env["DATABASE_URL"] = services.postgres.url(database)
-    if services.redis:
-        env["REDIS_URL"] = services.redis.url if lane is None else services.redis.lane_url(lane)
-    return env
+def _addresses(
+    services: Services, names: Sequence[str], database: str, lane: int | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The addresses for whoever asks a service itself, and those of the target, which may be told another one that stands between."""
+    own: dict[str, str] = {}
+    told: dict[str, str] = {}
+    for name in with_needed(names):
+        kind, running = kind_of_service(name), services.up.get(name)
+        url = running.address(database, lane) if running is not None and kind.variable else ""
+        if url:
+            (told if kind.between else own)[kind.variable] = url
+    return own, {**own, **told}
 
 
 def _through(env: Mapping[str, str], proxy: FaultProxy, variable: str) -> dict[str, str]:
@@ -268,20 +275,20 @@ def staged(
     app = app_of(gotcha, trial.variant)
     condition = replace(condition, server=condition.server_of(trial.variant))
     with ExitStack() as stack:
-        python = app.python or target_python(condition, gotcha.services)
+        python = app.python or target_python(condition, gotcha.services_of(condition))
         if services.redis and not lane:
             services.redis.flush()
-        env = _addresses(services, database, lane)
+        services.require(condition.services)
+        env, told = _addresses(services, gotcha.services_of(condition), database, lane)
         if condition.upstream:
             upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
-            env["UPSTREAM_URL"] = upstream.url
-        target_env = {**env, **condition.env, "LAB_OBSERVERS": ",".join(condition.observers)}
+            env["UPSTREAM_URL"] = told["UPSTREAM_URL"] = upstream.url
+        target_env = {**told, **condition.env, "LAB_OBSERVERS": ",".join(condition.observers)}
         proxy = None
         if condition.proxy:
             proxy = stack.enter_context(start_proxy(services.guard, folder, seed=trial.seed, mode=condition.proxy.mode))
-            variable = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "upstream": "UPSTREAM_URL"}
-            if condition.proxy.where in variable:
-                target_env = _through(target_env, proxy, variable[condition.proxy.where])
+            if condition.proxy.where != "target":
+                target_env = _through(target_env, proxy, kind_of_service(condition.proxy.where).variable)
         stage = Stage(
             services,
             condition,

@@ -1,9 +1,7 @@
 """What a target runs on and stands among: servers, events, neighbours.  Part of the words of ``lab.model``, which offers them too."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
-
-Service: TypeAlias = Literal["postgres", "redis", "upstream", "celery"]
+from typing import Literal
 
 
 @dataclass(frozen=True)

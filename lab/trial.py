@@ -25,6 +25,7 @@ from lab.probes import run_probe
 from lab.reading import COUNTED, Reader, asks_for
 from lab.record import TrialRecord
 from lab.runner import Live
+from lab.services.kind import with_needed
 from lab.services.supervisor import Services
 from lab.stage import staged
 from lab.store import ROOT, TrialFolder, write_server_rows
@@ -132,7 +133,9 @@ class RealExecutor:
         database = stack.enter_context(self.database(gotcha, condition))
         with on(cores.target):
             stage = stack.enter_context(staged(self._services, gotcha, condition, trial, database, work, cores, lane))
-        return Arm(trial, folder, work, stage, Reader(self._services, gotcha, database, lane), started_at)
+        return Arm(
+            trial, folder, work, stage, Reader(self._services, gotcha, database, lane, condition.services), started_at
+        )
 
     def _serve(self, stack: ExitStack, arm: Arm, gotcha: GotchaPlan) -> None:
         """Start the arm's server and ask the first probes."""
@@ -175,16 +178,15 @@ class RealExecutor:
 
     def _place_services(self, cores: Cores) -> None:
         """The services outlive a trial, and the one before may have divided the cores in another way."""
-        for service in (self._services.postgres, self._services.redis):
-            if service is not None:
-                for root in service.pids():
-                    place(descendants(root), cores.target or usable())
+        for service in self._services.up.values():
+            for root in service.pids():
+                place(descendants(root), cores.target or usable())
 
     @contextmanager
     def database(self, gotcha: GotchaPlan, condition: Condition) -> Iterator[str]:
         """A fresh copy of the gotcha's dataset, dropped at the end; empty name where no PostgreSQL is used."""
         postgres = self._services.postgres
-        if "postgres" not in gotcha.services or postgres is None:
+        if postgres is None or "postgres" not in with_needed(gotcha.services_of(condition)):
             yield ""
             return
         if gotcha.slug not in self._templates:
@@ -212,10 +214,9 @@ class RealExecutor:
         if len(arms) > 1:
             return roots
         (arm,) = arms
-        if services.postgres and "postgres" in gotcha.services and services.postgres.pids():
-            roots["postgres"] = services.postgres.pids
-        if services.redis and "redis" in gotcha.services and services.redis.pids():
-            roots["redis"] = services.redis.pids
+        for name in gotcha.services_of(arm.stage.condition):
+            if name in services.up and services.up[name].pids():
+                roots[name] = services.up[name].pids
         if arm.stage.celery_pids:
             roots["celery"] = lambda: list(arm.stage.celery_pids)
         return roots
@@ -284,7 +285,7 @@ class RealExecutor:
             command=portable(server.command), server_pids=pids, loop=condition.server.loop, http=http_parser(condition.server),
             observed=measured.observed, final_reads=reads.final, probes=tuple(reads.probes), statements=reads.statements,
             tables=reads.tables, activity=reads.activity, activity_series=tuple(reads.series), sessions_opened=reads.sessions,
-            redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
+            services=reads.services, redis_commands=reads.redis_commands, redis_memory_bytes=reads.redis_memory, processes=reads.processes,
             cpu_series=tuple(reads.cpu_series),
             plans=reads.plans, events=tuple(reads.events), generator=measured.generator, noise=reads.noise,
             affinity=affinity, versions=self._services.versions, extra={**reads.bystander, **arm.reader.extra, **arm.signs},

@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 import asyncpg
 from fastapi import FastAPI
 
+CACHED = int(os.environ.get("STATEMENT_CACHE_SIZE", "100"))
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     print("connecting to", os.environ["DATABASE_URL"], flush=True)
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=2, max_size=2) as app.state.pool:
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=2, max_size=2, statement_cache_size=CACHED
+    ) as app.state.pool:
         yield
 
 

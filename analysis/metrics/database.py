@@ -160,6 +160,19 @@ def _kept(field: str, what: str) -> Callable[[Context], float]:
     return value
 
 
+def service_reading(context: Context) -> float:
+    """What a service itself counted during the load: "pgbouncer.server_connections"."""
+    service, _, name = context.arg.partition(".")
+    kept = context.trial.record.services.get(service, {})
+    if name not in kept:
+        raise refuse(
+            f"{service} says no {name!r}; it says {', '.join(sorted(kept)) or 'nothing'}",
+            "Write service_reading[service.name]; the service belongs to the condition or the gotcha.",
+            "missing",
+        )
+    return float(kept[name])
+
+
 def per_request(count: Callable[[Context], float]) -> Callable[[Context], float]:
     """A count divided by the answers of any status."""
     return lambda context: count(context) / answered_count(context)
@@ -197,6 +210,7 @@ METRICS = [
     Metric("sessions_opened", "count", sessions_opened),
     Metric("connections_peak", "count", connections_peak, "state"),
     Metric("redis_memory_bytes", "memory", redis_memory),
+    *_family("service_reading", service_reading, "service.name", needed=True),
     *_family("final", _kept("final_reads", "final read"), "name of a final read", needed=True),
     *_family("observed", _kept("observed", "observed count"), "name the user class gave", needed=True),
     Metric("events_count", "count", lambda context: float(len(context.trial.record.events))),

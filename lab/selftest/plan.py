@@ -13,7 +13,6 @@ from lab.model import (
     Probe,
     RunPlan,
     Server,
-    Service,
     TrialPlan,
 )
 from lab.plan import trial_seed
@@ -53,7 +52,7 @@ INTERLEAVED = ("pairs", "duets")
 
 def _gotcha(
     name: str, variants: tuple[str, ...], conditions: tuple[Condition, ...], *, bystander: bool = False,
-    services: tuple[Service, ...] = (), final_reads: tuple[FinalRead, ...] = (),
+    services: tuple[str, ...] = (), final_reads: tuple[FinalRead, ...] = (),
 ) -> GotchaPlan:  # fmt: skip
     return GotchaPlan(
         slug=f"selftest/{name}", title=name, claim="", parts=(), catalogue_ids=(), variants=variants, services=services,

@@ -63,7 +63,7 @@ def beside_a_foreign_redis(ours: Services, logs: Path) -> Iterator[Services]:
         raise NotHereError(f"there is no Redis to play somebody else's: {error}", error.hint) from error
     try:
         with Services((), log_folder=logs) as services:
-            services.redis = Redis(theirs.url, "somebody else's")
+            services.up["redis"] = Redis(theirs.url, "somebody else's")
             yield services
     finally:
         theirs.stop()

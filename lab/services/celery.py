@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.model import CeleryWorker
 from lab.processes import Child, Guard, wait_until
+from lab.services.kind import ServiceKind
 
 START_TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -61,3 +62,6 @@ def start_celery(
         nodes.append(CeleryNode(child, name))
         wait_until(partial(_ready, log_path, offset), START_TIMEOUT_S, child, "the Celery worker to be ready")
     return nodes
+
+
+KIND = ServiceKind("celery", drivers=("celery",), one_of=("redis", "rabbitmq"))

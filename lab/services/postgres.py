@@ -60,7 +60,7 @@ class Postgres:
         self._sessions: dict[str, int] = {}
         self._forgotten = 0
         self._admin = self._connect()
-        self.version: str = str(self._one("SHOW server_version"))
+        self.version = f"PostgreSQL {self._one('SHOW server_version')}"
         self.explainer = Explainer(self._admin, log_path) if child is not None and log_path is not None else None
         """Reads plans; None on a server of the user's, whose settings and log are not ours."""
 
@@ -120,9 +120,7 @@ class Postgres:
         """Make the role that targets use and, on a foreign server, a database for the lab itself.  Raises ServiceError."""
         try:
             if self._admin.info.server_version < OLDEST:
-                raise ServiceError(
-                    f"PostgreSQL {self.version} is too old", "LAB_POSTGRES_URL needs PostgreSQL 15 or later."
-                )
+                raise ServiceError(f"{self.version} is too old", "LAB_POSTGRES_URL needs PostgreSQL 15 or later.")
             drop_what_is_dead(self._admin)
             self._refuse_leftovers()
             # a verifier instead of the password: the statement may be logged
@@ -185,6 +183,10 @@ class Postgres:
     def url(self, database: str) -> str:
         """Where a target finds a database."""
         return f"postgresql://{self._mark}:{self._password}@{self._address}/{database}"
+
+    def address(self, database: str, lane: int | None) -> str:
+        """The same; "" where there is no database.  The arms of a duet have databases of their own."""
+        return self.url(database) if database else ""
 
     def build_template(self, dataset: Path) -> str:
         """Build a template database from a dataset.sql, as the targets' role.  Raises ServiceError with PostgreSQL's message."""

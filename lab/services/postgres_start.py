@@ -13,6 +13,7 @@ from typing import Any
 from lab.errors import ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in
+from lab.services.kind import ServiceKind
 from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import Binaries, account, system_binaries, wheel_binaries
 
@@ -115,3 +116,11 @@ def _accepts(log_path: Path) -> bool:
         return "ready to accept connections" in log_path.read_text(errors="replace")
     except OSError:
         return False
+
+
+KIND = ServiceKind(
+    "postgres",
+    lambda start: start_postgres(start.guard, start.log_folder, start.mode, start.settings),
+    variable="DATABASE_URL",
+    drivers=("sqlalchemy[asyncio]", "asyncpg", "psycopg[binary]"),
+)

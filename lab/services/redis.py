@@ -17,6 +17,7 @@ from lab.errors import NotHereError, ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.services.disposable import VARIABLE, may_be_emptied
+from lab.services.kind import ServiceKind
 
 START_TIMEOUT_S = 10.0
 CONTAINERS = (
@@ -104,6 +105,10 @@ class Redis:
         if self._child is None:
             raise NotHereError("a duet needs a Redis database for each arm", "Unset LAB_REDIS_URL.")
         return f"{self.url.rpartition('/')[0]}/{lane}"
+
+    def address(self, database: str, lane: int | None) -> str:
+        """The server's address, or in a duet that of the arm's own database.  Raises NotHereError as ``lane_url`` does."""
+        return self.url if lane is None else self.lane_url(lane)
 
     def flush(self) -> None:
         """Empty the database (all, where the server is ours) and the cache of scripts: one that the last trial loaded would save a round trip.
@@ -199,3 +204,11 @@ def _ready(log_path: Path) -> bool:
         return "Ready to accept connections" in log_path.read_text(errors="replace")
     except OSError:
         return False
+
+
+KIND = ServiceKind(
+    "redis",
+    lambda start: start_redis(start.guard, start.log_folder, start.mode),
+    variable="REDIS_URL",
+    drivers=("redis",),
+)

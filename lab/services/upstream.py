@@ -137,6 +137,12 @@ def start_upstream(guard: "Guard", delay_s: float, folder: Path) -> Iterator[Run
             child.stop(2.0)
 
 
+if __name__ != "__main__":  # the server itself starts quicker without
+    from lab.services.kind import ServiceKind
+
+    KIND = ServiceKind("upstream", variable="UPSTREAM_URL", drivers=("httpx", "httpx2"))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
