@@ -3,12 +3,10 @@
 import difflib
 from collections.abc import Sequence
 
+from analysis.charts.kinds import CHARTS
 from analysis.metrics import METRICS, parse_metric
 from lab.errors import UsageError
 from lab.model import GotchaPlan, MetricExpression
-
-UNMEASURED = ("ecdf", "timeline")
-"""Kinds of charts that draw the trial itself: their ``metric`` names a row of it, such as ``latency``, and no metric."""
 
 
 def _metrics(plan: GotchaPlan) -> list[tuple[str, str]]:
@@ -19,7 +17,7 @@ def _metrics(plan: GotchaPlan) -> list[tuple[str, str]]:
     drawn = [
         (f"chart {one.title!r}", parse_metric(one.metric)[0])
         for one in plan.charts
-        if one.metric and one.kind not in UNMEASURED
+        if one.metric and (one.kind not in CHARTS or CHARTS[one.kind].of_metric)
     ]
     return [*claimed, *drawn]
 

@@ -5,13 +5,12 @@ file per theme, for slides and READMEs.
 Nothing here touches pyplot, so nothing global is left behind; matplotlib is imported when the first chart is painted.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.charts.drawing import Drawn, draw, draw_cpu, draw_forest
+from analysis.charts.kinds import CHARTS
 from analysis.charts.model import ChartData, ChartUnavailable, Mark, Panel, Picture, Series
 from lab.codec import from_json, to_json
 from lab.model import Chart
@@ -20,56 +19,27 @@ from lab.store import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS: dict[str, str] = {
-    "sweep": "a metric over a parameter of the conditions, per variant, predictions dashed, interval over pairs",
-    "percentiles": "latency by percentile on an axis of nines, corrected and service",
-    "ecdf": "the share of requests answered within a time",
-    "timeline": "answers, latency, loop lag and connections over time, events shaded",
-    "counts": "counts by condition as bars, the exact prediction as a mark on each",
-    "scaling": "a value over the level inside a trial, with fit and predictions",
-    "cpu": "where the CPU went: stacked per process tree, per request",
-    "heatmap": 'a metric over two parameters, x="users,workers"',
-    "forest": 'claims as measured over predicted with intervals; metric="ratio": ratio claims as measured',
-}
+KINDS: dict[str, str] = {name: kind.shows for name, kind in CHARTS.items()}
 """Every kind of chart there is, with what it shows."""
-
-
-@dataclass(frozen=True)
-class _Kind:
-    numbers: Callable[[Chart, ChartData], Picture]
-    paint: Callable[[Picture], "Figure"]
-
-
-@cache
-def _kinds() -> dict[str, _Kind]:
-    from analysis.charts import distributions, paint_lines, paint_rows, rows, sweeps, timelines
-
-    return {
-        "sweep": _Kind(sweeps.sweep, paint_lines.paint_sweep),
-        "percentiles": _Kind(distributions.percentiles, paint_lines.paint_percentiles),
-        "ecdf": _Kind(distributions.ecdf, paint_lines.paint_ecdf),
-        "timeline": _Kind(timelines.timeline, paint_lines.paint_timeline),
-        "counts": _Kind(sweeps.counts, paint_rows.paint_counts),
-        "scaling": _Kind(sweeps.scaling, paint_lines.paint_sweep),
-        "cpu": _Kind(rows.cpu, paint_rows.paint_cpu),
-        "heatmap": _Kind(sweeps.heatmap, paint_rows.paint_heatmap),
-        "forest": _Kind(rows.forest, paint_rows.paint_forest),
-    }
 
 
 def picture(chart: Chart, data: ChartData) -> Picture:
     """The numbers of a chart, its title rendered with the claims' values.  Raises ChartUnavailable where they cannot be had."""
     from analysis.charts.select import title_of
 
-    kind = _kinds().get(chart.kind)
+    kind = CHARTS.get(chart.kind)
     if kind is None:
         raise ChartUnavailable(f"there is no kind of chart {chart.kind!r}", f"Kinds: {', '.join(KINDS)}.")
-    return kind.numbers(replace(chart, title=title_of(chart, data.verdict.claims)), data)
+    numbers, _ = kind.functions
+    found: Picture = numbers(replace(chart, title=title_of(chart, data.verdict.claims)), data)
+    return found
 
 
 def figure(drawn: Picture) -> "Figure":
     """A picture painted, not yet saved.  Use it inside ``style.themed``, as ``save`` does."""
-    return _kinds()[drawn.kind].paint(drawn)
+    _, paint = CHARTS[drawn.kind].functions
+    painted: Figure = paint(drawn)
+    return painted
 
 
 def save(drawn: Picture, stem: Path) -> str:

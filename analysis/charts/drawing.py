@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.charts.kinds import CHARTS, FOREST
 from analysis.charts.model import ChartData, ChartUnavailable, Picture, Series
 from analysis.charts.units import human
 from analysis.frames import Trial
@@ -15,10 +16,6 @@ from lab.store import write_bytes
 CPU_TITLE = "Where the CPU of a request went"
 FOREST_TITLE = "Every claim beside its prediction"
 RATIO_TITLE = "How many times: every ratio that is claimed"
-_KIND_WORDS = {
-    "sweep": "Line chart", "scaling": "Line chart", "percentiles": "Latency by percentile", "ecdf": "Distribution of times",
-    "timeline": "Chart over time", "counts": "Bar chart", "cpu": "Stacked bars", "heatmap": "Heat map", "forest": "Forest plot",
-}  # fmt: skip
 MOST_IN_WORDS = 12
 """A description of more lines than this tells a listener nothing."""
 
@@ -70,7 +67,7 @@ def draw_cpu(
 def draw_forest(plan: GotchaPlan, verdict: GotchaVerdict, out: Path, stem: str, *, ratios: bool = False) -> Drawn:
     """The claims over their predictions with intervals; ``ratios``: only the claims about a ratio, as measured."""
     title = RATIO_TITLE if ratios else FOREST_TITLE
-    return draw(Chart("forest", "ratio" if ratios else "", title), plan, verdict, (), out, stem)
+    return draw(Chart(FOREST, "ratio" if ratios else "", title), plan, verdict, (), out, stem)
 
 
 def save_themes(picture: Picture, out: Path, stem: str) -> tuple[Path, ...]:
@@ -95,9 +92,7 @@ def save_themes(picture: Picture, out: Path, stem: str) -> tuple[Path, ...]:
 def alt_text(picture: Picture) -> str:
     """The chart for somebody who cannot see it: title, axes, and what each line or bar goes from and to."""
     axes = " over ".join(filter(None, (picture.panels[0].label, picture.x_label)))
-    parts = [
-        f"{picture.title}. {_KIND_WORDS.get(picture.kind, picture.kind.capitalize())}{f': {axes}' if axes else ''}."
-    ]
+    parts = [f"{picture.title}. {CHARTS[picture.kind].words}{f': {axes}' if axes else ''}."]
     told = [one for one in picture.series if one.y and one.role not in ("fit", "service")]
     parts += [_in_words(one, picture) for one in told[:MOST_IN_WORDS]]
     if len(told) > MOST_IN_WORDS:
@@ -106,7 +101,7 @@ def alt_text(picture: Picture) -> str:
 
 
 def _in_words(one: Series, picture: Picture) -> str:
-    across = picture.kind in ("counts", "cpu", "forest")
+    across = CHARTS[picture.kind].bars or picture.kind == FOREST
     unit = picture.x_unit if across else picture.panels[one.panel].unit
     panel = f"{picture.panels[one.panel].label}, " if len(picture.panels) > 1 else ""
     name = f"{one.variant} {one.name}".strip() if one.role == "theory" else one.name

@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from analysis import charts
+from analysis.charts.kinds import CHARTS, FOREST
 from analysis.charts.model import ChartData, ChartUnavailable, Picture
 from analysis.charts.units import human, human_range
 from lab.codec import to_json
@@ -34,7 +35,7 @@ class Drawn:
     @property
     def is_forest(self) -> bool:
         """Whether it shows the claims beside their predictions."""
-        return self.chart.kind == "forest"
+        return self.chart.kind == FOREST
 
 
 def painter_hash() -> str:
@@ -48,7 +49,7 @@ def painter_hash() -> str:
 def charts_of(plan: GotchaPlan) -> tuple[Chart, ...]:
     """The scenario's charts, and the claims beside their predictions where it has no such chart itself."""
     own = plan.charts
-    return own if any(one.kind == "forest" for one in own) else (*own, Chart("forest", "", FOREST_TITLE))
+    return own if any(one.kind == FOREST for one in own) else (*own, Chart(FOREST, "", FOREST_TITLE))
 
 
 def mechanism_index(plan: GotchaPlan) -> int | None:
@@ -60,9 +61,7 @@ def mechanism_index(plan: GotchaPlan) -> int | None:
     for index, chart in enumerate(own):
         if index and (ids & set(chart.theory) or chart.metric.partition("[")[0] in metrics):
             return index
-    return next(
-        (i for i, chart in enumerate(own) if i and chart.kind in ("timeline", "scaling", "percentiles", "ecdf")), None
-    )
+    return next((i for i, chart in enumerate(own) if i and chart.kind in CHARTS and CHARTS[chart.kind].explains), None)
 
 
 def draw_all(data: ChartData, out: Path, old: Path | None, *, repaint: bool) -> tuple[Drawn, ...]:
@@ -80,7 +79,7 @@ def _draw(chart: Chart, data: ChartData, out: Path, old: Path | None, stem: str,
     try:
         picture = charts.picture(chart, data)
     except ChartUnavailable as unavailable:
-        if kept is None or kept.kind not in (chart.kind, "sweep", "scaling"):
+        if kept is None or CHARTS[kept.kind].paint != CHARTS[chart.kind].paint:
             return Drawn(
                 chart, chart.title.partition("{")[0].strip() or chart.kind, problem=f"{unavailable} {unavailable.hint}"
             )
@@ -124,7 +123,7 @@ def describe(picture: Picture) -> str:
     for one in picture.series:
         if one.role in ("measured", "segment", "theory") and one.y:
             unit = picture.panels[min(one.panel, len(picture.panels) - 1)].unit or (
-                picture.x_unit if picture.kind in ("counts", "cpu") else ""
+                picture.x_unit if CHARTS[picture.kind].bars else ""
             )
             ends = [human(one.y[0], unit)] + ([human(one.y[-1], unit)] if len(one.y) > 1 else [])
             parts.append(f"{one.variant + ' ' if one.role == 'theory' else ''}{one.name}: {' to '.join(ends)}.")
@@ -134,20 +133,20 @@ def describe(picture: Picture) -> str:
 def numbers(picture: Picture) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """The plotted numbers as columns and rows of text; empty for charts of many points and for the forest (the claims' table has it)."""
     points = sum(len(one.y) for one in picture.series)
-    if points > MOST_NUMBERS or picture.kind in ("forest", "percentiles", "ecdf", "timeline"):
+    kind = CHARTS[picture.kind]
+    if points > MOST_NUMBERS or not kind.listed:
         return (), ()
     rows = []
     for one in picture.series:
         if one.role == "fit":
             continue
-        across = picture.kind in ("counts", "cpu")
-        unit = picture.x_unit if across else picture.panels[one.panel].unit
-        names = picture.columns if picture.kind == "heatmap" else picture.categories
+        unit = picture.x_unit if kind.bars else picture.panels[one.panel].unit
+        names = picture.columns if kind.grid else picture.categories
         for i, (x, y) in enumerate(zip(one.x, one.y, strict=True)):
             low, high = (one.low[i], one.high[i]) if one.low else (None, None)
             where = names[int(x)].replace("\n", ", ") if names else human(x, picture.x_unit)
             interval = human_range(low, high, unit) if low is not None and high is not None else ""
             name = f"{one.variant} predicted".strip() if one.role == "theory" else one.name
             rows.append((name, where, human(y, unit), interval))
-    x_name = "bar" if picture.kind in ("counts", "cpu") else picture.x_label
+    x_name = "bar" if kind.bars else picture.x_label
     return ("line", x_name, "value", "95 % interval"), tuple(rows)
