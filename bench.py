@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from lab.catalog import Catalog
-from lab.errors import LabError, UsageError
 from lab.locate import server_names
 from lab.redact import redacted
 from lab.terminal import complain, note, plain
+from lab.words.errors import LabError, UsageError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -96,7 +96,7 @@ def list_gotchas(
     as_json: Json = False,
 ) -> None:
     """What there is, what it claims, how long it takes; searched by symptom or error text: `list stampede`, `list QueuePool limit`."""
-    from lab.listing import rows, searched, table
+    from lab.catalog.listing import rows, searched, table
 
     catalog = Catalog()
     if catalogue:
@@ -117,7 +117,7 @@ def list_gotchas(
 
 
 def _list_catalogue(catalog: Catalog, words: list[str], part: int, as_json: bool) -> None:
-    from lab import catalogue_rows
+    from lab.catalog import known as catalogue_rows
 
     found = catalogue_rows.searched(
         [row for row in catalogue_rows.rows(catalog.gotchas) if part in (0, row["part"])], words
@@ -156,7 +156,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run gotchas: load, verdicts, charts, report.  `scenario` is the same."""
-    from lab.session import Request, configured_servers
+    from lab.commands.session import Request, configured_servers
 
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
@@ -187,7 +187,7 @@ def tour(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The four headline pairs in about four minutes, then the report."""
-    from lab.session import Request
+    from lab.commands.session import Request
 
     _measure(Request(Catalog(), TOUR, "quick", seed, None, (), services, results, quiet), as_json)
 
@@ -198,7 +198,7 @@ def _measure(request: Any, as_json: bool) -> None:
     from analysis.known import require_known
     from analysis.spoiled import spoiled
     from analysis.undecided import undecided
-    from lab.session import measure
+    from lab.commands.session import measure
 
     session = measure(request, spoiled, undecided, require_known)
     finished = judge_again(session.folder, colored=not plain(sys.stdout))
@@ -258,8 +258,8 @@ def compare(
     """Do more workers, or other versions, fix it?  The headline condition in a grid of them, interleaved, and one word for each."""
     from analysis.finish import finish_comparison
     from analysis.spoiled import spoiled
-    from lab.grid import parse_packages
-    from lab.session import Request, configured_servers, measure
+    from lab.commands.session import Request, configured_servers, measure
+    from lab.run.grid import parse_packages
 
     catalog = Catalog()
     slugs = _selected(catalog, gotchas or [], topic, part, everything)
@@ -406,7 +406,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Just the target and its services, until Ctrl-C: for curl, a debugger, or Locust's web page."""
-    from lab.serve import serve_until_interrupted
+    from lab.commands.serve import serve_until_interrupted
 
     catalog = Catalog()
     (plan,) = catalog.plans([catalog.resolve(gotcha)])
@@ -416,7 +416,7 @@ def serve(
 @app.command("services")
 def services_command(services: Services = "embedded", as_json: Json = False) -> None:
     """PostgreSQL and Redis alone, until Ctrl-C."""
-    from lab.serve import services_until_interrupted
+    from lab.commands.serve import services_until_interrupted
 
     services_until_interrupted(services, as_json)
 
@@ -424,7 +424,7 @@ def services_command(services: Services = "embedded", as_json: Json = False) -> 
 @app.command()
 def doctor(services: Services = "embedded", as_json: Json = False) -> None:
     """What this machine is and can see: cores, limits, services, versions, noise, generator."""
-    from lab.doctor import examine, lines
+    from lab.commands.doctor import examine, lines
 
     found = examine(services)
     if as_json:
@@ -457,7 +457,7 @@ def selftest(
 @app.command()
 def new(name: Annotated[str, typer.Argument(metavar="TOPIC/GOTCHA")], as_json: Json = False) -> None:
     """Scaffold a gotcha: a pair and a scenario that already run."""
-    from lab.scaffold import scaffold
+    from lab.catalog.scaffold import scaffold
 
     made = scaffold(name)
     if as_json:
@@ -468,7 +468,7 @@ def new(name: Annotated[str, typer.Argument(metavar="TOPIC/GOTCHA")], as_json: J
 
 def _clean(text: str) -> str:
     """The text without passwords: those that the lab knows, and whatever stands in an address."""
-    from lab.environments import without_passwords
+    from lab.target.interpreters import without_passwords
 
     return without_passwords(redacted(text))
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from analysis.frames import FolderLike
 from analysis.judge import judge_run
 from analysis.model import GotchaVerdict, RunVerdicts
-from lab.codec import from_json
-from lab.errors import StoreError
 from lab.model import GotchaPlan, RunPlan, TrialPlan
-from lab.record import Environment
 from lab.store import RunFolder
+from lab.words.codec import from_json
+from lab.words.errors import StoreError
+from lab.words.record import Environment
 
 MOST_RUNS = 8
 """Stored runs of one kind that are read, newest first: the spread between eight has seven degrees of freedom, and each costs a judging."""

@@ -10,9 +10,9 @@ from analysis.metrics import METRICS, STANDARD, parse_metric
 from analysis.model import GateResult
 from analysis.statistics import LEVEL
 from analysis.survival import fault_metrics
-from lab.errors import StoreError
 from lab.model import ClaimPlan, Condition, GotchaPlan, MetricExpression, RunPlan, TrialPlan
-from lab.record import Environment
+from lab.words.errors import StoreError
+from lab.words.record import Environment
 
 FOR_GATES = (
     "loop_lag_max_s", "loop_lag_p50_s", "threads_borrowed_max", "server_in_flight_max", "requests_per_pid_min", "requests_per_pid_max",

@@ -23,8 +23,8 @@ from analysis.metrics import METRICS, Refusal, family_of, unit_of
 from analysis.model import Estimate, GateResult
 from analysis.readings import fewest_left
 from analysis.verdicts import EQUIVALENCE
-from lab.grid import ARMS, cell_name, harm_of, metric_of, server_name
 from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
+from lab.run.grid import ARMS, cell_name, harm_of, metric_of, server_name
 from lab.store import RunFolder
 
 Word: TypeAlias = Literal["gone", "smaller", "the same", "larger", "unclear", "not told"]

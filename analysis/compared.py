@@ -85,7 +85,7 @@ def document(run: str, comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
         1  first
         2  answers hold both cells, what they differ in, the reason where there is no word, and each arm's own ratio
     """
-    from lab.codec import to_dict
+    from lab.words.codec import to_dict
 
     found = [
         {**to_dict(one),

@@ -16,10 +16,10 @@ from analysis.between import Shift, enough, runs_missing, shared_pairs, shift_of
 from analysis.metrics import Family, family_of
 from analysis.model import VERDICT_ORDER, ClaimVerdict, ConditionVerdict
 from analysis.verdicts import EQUIVALENCE, EXACT_FAMILIES
-from lab.errors import StoreError, UsageError
 from lab.model import Condition, MetricExpression
-from lab.record import Environment
 from lab.store import RunFolder
+from lab.words.errors import StoreError, UsageError
+from lab.words.record import Environment
 
 Change: TypeAlias = Literal["same", "higher", "lower", "unclear", "not comparable"]
 ByPair: TypeAlias = Mapping[int, float]
@@ -357,7 +357,7 @@ def document(found: Difference) -> dict[str, Any]:
         1  first: ``ratio`` from the pairs inside the two runs
         2  ``shift`` from the spread between runs, with its p value; ``adjusted_p``, ``blocked`` and ``note``
     """
-    from lab.codec import to_dict
+    from lab.words.codec import to_dict
 
     rows = [{**to_dict(row), "worse": row.worse, "moved": row.moved} for row in found.rows]
     return {

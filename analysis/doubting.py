@@ -11,9 +11,9 @@ from analysis.facts import TrialFacts
 from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
-from lab.attempts import KEY as REPEATED
 from lab.model import Condition, GotchaPlan, MetricExpression
-from lab.record import Environment
+from lab.run.attempts import KEY as REPEATED
+from lab.words.record import Environment
 
 ERROR_SHARE = 0.01
 """More errors than this and a latency of the successes alone tells less than it seems (docs/method.md 1: errors must not improve p50)."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lab.attempts import KEY as REPEATED
+from lab.run.attempts import KEY as REPEATED
 from lab.store import RunFolder
 
 

@@ -13,7 +13,7 @@ from analysis.metrics import Refusal, measure
 from analysis.metrics.base import never, outcome_is, unanswered
 from analysis.metrics.overload import is_overloaded
 from lab.model import OUTCOMES, Condition, GotchaPlan
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 
 BINS_PER_DOUBLING = 50
 """Histogram bins are 1.4 % wide, so that a percentile of merged trials is right to 1.4 %."""

@@ -14,9 +14,9 @@ from analysis.summary import badge
 from analysis.survival import holds_document, survival_table
 from analysis.table import verdicts_text
 from analysis.yardstick import yardstick_of
-from lab.codec import to_dict
 from lab.model import GotchaPlan
 from lab.store import ROOT, RunFolder, write_bytes
+from lab.words.codec import to_dict
 
 EXIT = {
     "reproduced": 0, "smaller": 1, "larger": 1, "symptom_only": 1, "law_broken": 1, "not_reproduced": 1, "reversed": 1,

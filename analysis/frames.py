@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lab.errors import StoreError
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Condition, RunPlan
-from lab.record import SERVER_COLUMNS, Environment, TrialRecord
+from lab.words.errors import StoreError
+from lab.words.record import SERVER_COLUMNS, Environment, TrialRecord
 
 Ints = NDArray[Any]
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.frames import Ints, Trial
-from lab.inside.rows import GOES_ON, TICK_COLUMNS, UNWRITTEN
+from lab.target.inside.rows import GOES_ON, TICK_COLUMNS, UNWRITTEN
 
 
 @dataclass(frozen=True)

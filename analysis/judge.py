@@ -31,11 +31,11 @@ from analysis.several import with_holm
 from analysis.usable import Unusable, usable
 from analysis.verdicts import Conclusion, Question, gotcha_verdict, worst
 from analysis.yardstick import ceiling_of
-from lab.codec import to_json
-from lab.errors import StoreError
 from lab.model import ClaimPlan, GotchaPlan, MetricExpression
-from lab.record import Environment, TrialRecord
 from lab.store import RunFolder, write_bytes
+from lab.words.codec import to_json
+from lab.words.errors import StoreError
+from lab.words.record import Environment, TrialRecord
 
 
 def _answered(case: Case, expression: MetricExpression, key: str) -> float | None:

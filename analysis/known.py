@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from analysis.charts.kinds import CHARTS
 from analysis.metrics import METRICS, parse_metric
-from lab.errors import UsageError
 from lab.model import GotchaPlan, MetricExpression
+from lab.words.errors import UsageError
 
 
 def _metrics(plan: GotchaPlan) -> list[tuple[str, str]]:

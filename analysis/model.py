@@ -2,7 +2,7 @@
 
 format_version history
     1  first
-    2  verdicts larger and law_broken; ranges apart from intervals, pairs beside their values (``lab.formats`` updates an older one)
+    2  verdicts larger and law_broken; ranges apart from intervals, pairs beside their values (``lab.words.formats`` updates an older one)
 """
 
 import math

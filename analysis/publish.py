@@ -18,9 +18,9 @@ from analysis.report.matrix import (
 )
 from analysis.selftest import for_report
 from analysis.yardstick import yardstick_of
-from lab.codec import from_json
-from lab.errors import StoreError, UsageError
 from lab.store import ROOT, RunFolder
+from lab.words.codec import from_json
+from lab.words.errors import StoreError, UsageError
 
 PUBLISHED = "published"
 LIMIT_BYTES = 20_000_000

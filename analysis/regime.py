@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.facts import TrialFacts
 from lab.model import Condition, GotchaPlan, RunPlan
-from lab.record import Environment
+from lab.words.record import Environment
 
 FRAMEWORK = ("fastapi", "starlette", "pydantic")
 

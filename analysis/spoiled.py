@@ -1,4 +1,4 @@
-"""Why a pair must be done again: the hook of ``lab.runner`` for the gates of the lab's own side.
+"""Why a pair must be done again: the hook of ``lab.run.runner`` for the gates of the lab's own side.
 
 Only gates that spoil something which is claimed under the condition count: where every claim is about counts, noise spoils nothing.
 """
@@ -10,7 +10,7 @@ from analysis.frames import FolderLike, open_trial
 from analysis.gates import GATES, Cell
 from analysis.metrics import claimed_families
 from lab.model import Condition, GotchaPlan
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 
 
 def spoiled(

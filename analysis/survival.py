@@ -1,4 +1,4 @@
-"""The fault matrix as a table: what each variant did under each fault, in the four numbers that ``lab.faults`` asks for.
+"""The fault matrix as a table: what each variant did under each fault, in the four numbers that ``lab.catalog.faults`` asks for.
 
 What the remedies claim is judged as claims of the kind ``hold``; here their numbers stand beside those of the naive app, one row for each
 variant and fault.  A hole that the scenario names is a *limit*: measured, shown, and not counted as held.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from analysis.metrics import parse_metric
 from analysis.model import GotchaVerdict, VerdictName
 from analysis.verdicts import worst
-from lab.faults import ANSWERS, RECOVERS, SEEN
+from lab.catalog.faults import ANSWERS, RECOVERS, SEEN
 from lab.model import GotchaPlan, Survival
 
 LIMIT, NOT_TOLD = "limit", "not told"

@@ -1,4 +1,4 @@
-"""Which conditions a quick run left undecided after its first look: the hook of ``lab.session`` for a second one."""
+"""Which conditions a quick run left undecided after its first look: the hook of ``lab.commands.session`` for a second one."""
 
 from analysis.judge import judge_run
 from lab.store import RunFolder

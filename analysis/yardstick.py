@@ -1,6 +1,6 @@
 """What a run is judged with besides its own trials: the self-test that was the newest when the run began.
 
-It is copied into the run's folder then (``lab.session``), so that judging again gives the same bytes whatever was measured since.  A run
+It is copied into the run's folder then (``lab.commands.session``), so that judging again gives the same bytes whatever was measured since.  A run
 without one is judged without: nothing newer is looked for.
 """
 
@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 from analysis.frames import RunLike
-from lab.errors import StoreError
 from lab.store import YARDSTICK
+from lab.words.errors import StoreError
 
 
 def yardstick_of(run: RunLike) -> dict[str, Any] | None:

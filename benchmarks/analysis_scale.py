@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.model import SAMPLE_COLUMNS, Chart, Claim, Condition, OpenLoad
-from lab.plan import make_plan
-from lab.record import GeneratorSeen, TrialRecord
+from lab.run.plan import make_plan
 from lab.store import RunFolder, new_run, write_samples
+from lab.words.record import GeneratorSeen, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
 SAMPLES = 10_000_000

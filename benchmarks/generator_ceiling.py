@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a script, it would not find the lab
 
 from benchmarks.schedule_fidelity import RATE_PER_S, fidelity
-from lab.environment import capture
+from lab.observe.machine import capture
 from lab.processes import Guard
 from lab.selftest.ceiling import measure
 

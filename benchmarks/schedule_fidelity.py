@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a 
 
 import numpy as np
 
-from lab.load import job_of, load_child
+from lab.generator.engine import job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import SAMPLE_COLUMNS, Condition, OpenLoad
 from lab.processes import Guard, PortReservation, is_listening, wait_until

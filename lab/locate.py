@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.surroundings import App
+from lab.words.surroundings import App
 
 if TYPE_CHECKING:
     from lab.model import GotchaPlan

@@ -1,6 +1,6 @@
 """The words of the lab as frozen values; standard library only, no I/O.
 
-A scenario file writes ``Scenario`` and the values in it.  ``lab.describe`` turns that into a ``GotchaPlan``, in which
+A scenario file writes ``Scenario`` and the values in it.  ``lab.catalog.describe`` turns that into a ``GotchaPlan``, in which
 every prediction is a number already: that is what is stored, run and judged.  ``docs/glossary.md`` has the words in prose.
 """
 
@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from lab.loads import Burst as Burst
-from lab.loads import ClosedLoad as ClosedLoad
-from lab.loads import Journey as Journey
-from lab.loads import Load as Load
-from lab.loads import OpenLoad as OpenLoad
-from lab.loads import Stage as Stage
-from lab.loads import StagedLoad as StagedLoad
-from lab.looks import SecondLook as SecondLook
-from lab.references import MetricExpression as MetricExpression
-from lab.references import MetricRef as MetricRef
-from lab.surroundings import App as App
-from lab.surroundings import CeleryWorker as CeleryWorker
-from lab.surroundings import Event as Event
-from lab.surroundings import Proxy as Proxy
-from lab.surroundings import Server as Server
-from lab.surroundings import Upstream as Upstream
-from lab.survival import BeforeAfter as BeforeAfter
-from lab.survival import Survival as Survival
+from lab.words.loads import Burst as Burst
+from lab.words.loads import ClosedLoad as ClosedLoad
+from lab.words.loads import Journey as Journey
+from lab.words.loads import Load as Load
+from lab.words.loads import OpenLoad as OpenLoad
+from lab.words.loads import Stage as Stage
+from lab.words.loads import StagedLoad as StagedLoad
+from lab.words.looks import SecondLook as SecondLook
+from lab.words.references import MetricExpression as MetricExpression
+from lab.words.references import MetricRef as MetricRef
+from lab.words.surroundings import App as App
+from lab.words.surroundings import CeleryWorker as CeleryWorker
+from lab.words.surroundings import Event as Event
+from lab.words.surroundings import Proxy as Proxy
+from lab.words.surroundings import Server as Server
+from lab.words.surroundings import Upstream as Upstream
+from lab.words.survival import BeforeAfter as BeforeAfter
+from lab.words.survival import Survival as Survival
 
 # ---------------------------------------------------------------- conditions
 
@@ -39,13 +39,13 @@ class Condition:
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
     ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
-    ``observers`` are what else is watched in the target, by the names of their files in ``lab/inside/observers``.
+    ``observers`` are what else is watched in the target, by the names of their files in ``lab/target/inside/observers``.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
     the target must have besides the generator's: where there are fewer, nothing is pinned and they share.  ``duet`` runs all arms of a
     pair at once, the requests dealt to them in random order within the same seconds (docs/verdicts.md): for what a fix costs when idle.
     ``services`` are needed under this condition besides the gotcha's (``lab/services``); where one cannot be had it is skipped.
-    ``fault`` is the name of what goes wrong in a condition of the fault matrix (``lab.faults`` makes these).
+    ``fault`` is the name of what goes wrong in a condition of the fault matrix (``lab.catalog.faults`` makes these).
     """
 
     label: str

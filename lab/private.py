@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from lab.errors import StoreError
+from lab.words.errors import StoreError
 
 
 def why_not_private(folder: Path) -> str:

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from lab.errors import LabError, ServerError
-from lab.services import guard as guard_module
-from lab.services.guard import MARKER
+from lab import guard as guard_module
+from lab.guard import MARKER
+from lab.words.errors import LabError, ServerError
 
 POLL_S = 0.01
 REAP_S = 5.0

@@ -1,6 +1,6 @@
 """Results on disk: one folder a run, every file written aside and renamed, so that a reader never sees half of one.
 
-format_version of plan.json, trial.json and environment.json is in the records; see ``lab.record``.
+format_version of plan.json, trial.json and environment.json is in the records; see ``lab.words.record``.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.codec import from_json, to_json
-from lab.errors import StoreError, UsageError
 from lab.model import SAMPLE_COLUMNS, RunPlan, TrialPlan
-from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, Added, Environment, TrialRecord
 from lab.redact import redacted_bytes
+from lab.words.codec import from_json, to_json
+from lab.words.errors import StoreError, UsageError
+from lab.words.record import SELFTEST_VERSION, SERVER_COLUMNS, Added, Environment, TrialRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lab.errors import LabError
+from lab.words.errors import LabError
 
 if TYPE_CHECKING:  # `list` is asked for often, and needs neither
     from rich.live import Live as RichLive
 
-    from lab.runner import Progress
+    from lab.run.runner import Progress
 
 
 def plain(stream: object = None) -> bool:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import stage
 from lab.catalog import Catalog
 from lab.model import App
+from lab.run import stage
 
 ROOT = Path(__file__).resolve().parent.parent
 

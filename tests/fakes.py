@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lab.model import SAMPLE_COLUMNS, Chart, Claim, ClaimPlan, ClosedLoad, Condition, GotchaPlan, Probe, TrialPlan
-from lab.record import GeneratorSeen, TrialRecord
-from lab.runner import Live
+from lab.run.runner import Live
 from lab.store import TrialFolder, write_samples
+from lab.words.record import GeneratorSeen, TrialRecord
 
 START_NS = 1_000_000_000_000
 
@@ -53,7 +53,7 @@ class FakeExecutor:
         folder: TrialFolder,
         live: Callable[[Live], None],
     ) -> TrialRecord:
-        """See ``lab.runner.Executor``."""
+        """See ``lab.run.runner.Executor``."""
         self.done.append(trial)
         live(Live("load"))
         draw = np.random.default_rng([trial.seed, trial.pair, len(trial.variant)])
@@ -94,5 +94,5 @@ class FakeExecutor:
         self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
         live: Callable[[Live], None],
     ) -> list[TrialRecord]:  # fmt: skip
-        """See ``lab.runner.Executor``: the arms one after the other, which a formula cannot tell from at once."""
+        """See ``lab.run.runner.Executor``: the arms one after the other, which a formula cannot tell from at once."""
         return [self.perform(one, gotcha, condition, folder, live) for one, folder in zip(trials, folders, strict=True)]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lab.load import LoadChild, Measured, job_of, load_child
+from lab.generator.engine import LoadChild, Measured, job_of, load_child
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Condition
 from lab.processes import Guard
-from lab.record import GeneratorSeen
+from lab.words.record import GeneratorSeen
 
-HEAD = "import gevent\nfrom locust import task\n\nfrom lab.loadgen.users import LabUser\n\n\n"
+HEAD = "import gevent\nfrom locust import task\n\nfrom lab.generator.users import LabUser\n\n\n"
 AT = {name: index for index, name in enumerate(SAMPLE_COLUMNS)}
 SEED = 7
 

@@ -14,8 +14,8 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 
-from lab.loadgen.client import Connection  # noqa: E402
-from lab.loadgen.sockets import by_hub  # noqa: E402
+from lab.generator.client import Connection  # noqa: E402
+from lab.generator.sockets import by_hub  # noqa: E402
 from tests.rude import PATIENCE_S, exchange_to, trick, until_broken  # noqa: E402
 
 

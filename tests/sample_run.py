@@ -24,7 +24,6 @@ from analysis.model import (
     VerdictName,
 )
 from analysis.statistics import of_ratios, of_values
-from lab.codec import to_json
 from lab.model import (
     SAMPLE_COLUMNS,
     BeforeAfter,
@@ -39,8 +38,9 @@ from lab.model import (
     Server,
     TrialPlan,
 )
-from lab.record import SERVER_COLUMNS, Environment, EventSeen, GeneratorSeen, PlanSeen, ProcessUse, TrialRecord
 from lab.store import RunFolder, write_bytes, write_samples, write_server_rows
+from lab.words.codec import to_json
+from lab.words.record import SERVER_COLUMNS, Environment, EventSeen, GeneratorSeen, PlanSeen, ProcessUse, TrialRecord
 
 PAIRS = 3
 CALL_S = 0.05

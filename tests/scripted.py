@@ -12,12 +12,12 @@ import numpy as np
 from analysis.frames import CENSORED
 from analysis.judge import judge_run
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
-from lab.errors import LabError, NotHereError, ServerError
 from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, SecondLook, TrialPlan
-from lab.plan import make_plan
-from lab.record import GeneratorSeen, TrialRecord
-from lab.runner import Live, run_trials
+from lab.run.plan import make_plan
+from lab.run.runner import Live, run_trials
 from lab.store import RunFolder, TrialFolder, write_samples
+from lab.words.errors import LabError, NotHereError, ServerError
+from lab.words.record import GeneratorSeen, TrialRecord
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
 
 NEVER = math.inf
@@ -61,7 +61,7 @@ class Scripted(FakeExecutor):
     def perform(
         self, trial: TrialPlan, gotcha: GotchaPlan, condition: Condition, folder: TrialFolder, live: Callable[[Live], None]
     ) -> TrialRecord:  # fmt: skip
-        """See ``lab.runner.Executor``."""
+        """See ``lab.run.runner.Executor``."""
         rows = self.script.get((condition.key, trial.variant), self.script.get(trial.variant, ()))
         entry = rows[trial.pair % len(rows)] if rows else Said()
         if entry is None:

@@ -13,12 +13,12 @@ from lab.model import (
     RunPlan,
     TrialPlan,
 )
-from lab.record import TrialRecord
-from lab.runner import Live, run_trials
+from lab.run.runner import Live, run_trials
+from lab.run.trial import RealExecutor
 from lab.services.postgres import Postgres
 from lab.services.supervisor import Services
 from lab.store import RunFolder
-from lab.trial import RealExecutor
+from lab.words.record import TrialRecord
 from tests.fakes import gotcha_plan
 
 ITEMS = "CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 10)"

@@ -17,10 +17,19 @@ import numpy as np
 import pytest
 from anyio import to_thread
 
-from lab.inside import asgi
-from lab.inside.asgi import Borrowers, Observed, watch_threads
-from lab.inside.rowfile import KEPT_BYTES, RowFile
-from lab.inside.rows import GOES_ON, ROW_NS, SERVER_COLUMNS, SERVER_ROW_BYTES, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
+from lab.target.inside import asgi
+from lab.target.inside.asgi import Borrowers, Observed, watch_threads
+from lab.target.inside.rowfile import KEPT_BYTES, RowFile
+from lab.target.inside.rows import (
+    GOES_ON,
+    ROW_NS,
+    SERVER_COLUMNS,
+    SERVER_ROW_BYTES,
+    SHUT_DOWN,
+    TICK_COLUMNS,
+    TICK_NS,
+    TICKS,
+)
 
 MS = 1_000_000
 Message = MutableMapping[str, Any]

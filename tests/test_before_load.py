@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from analysis.known import require_known
-from lab.describe import under_servers, without_workers
-from lab.errors import UsageError
+from lab.catalog.describe import under_servers, without_workers
 from lab.model import Burst, Chart, Claim, ClosedLoad, Condition, OpenLoad, Server
 from lab.processes import reason_in
+from lab.words.errors import UsageError
 from tests.fakes import gotcha_plan
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import lab.probe_client as probe_client
-from lab.errors import LoadError
-from lab.loadgen.schedule import trace_of
+import lab.observe.bystander as probe_client
+from lab.generator.schedule import trace_of
 from lab.model import Claim, ClosedLoad, Condition, OpenLoad, Probe, Stage, StagedLoad
-from lab.probe_client import Asked, Bystander, Witness, ask_until_told, beside, bystander_of, instants_ns, report
+from lab.observe.bystander import Asked, Bystander, Witness, ask_until_told, beside, bystander_of, instants_ns, report
 from lab.processes import Guard
+from lab.words.errors import LoadError
 from tests.fakes import gotcha_plan
 
 S = 1_000_000_000

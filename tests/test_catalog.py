@@ -8,9 +8,9 @@ import pytest
 from bench import _selected
 from lab import catalog as catalog_module
 from lab.catalog import Catalog
-from lab.errors import UsageError
+from lab.catalog.scaffold import scaffold
 from lab.model import Server
-from lab.scaffold import scaffold
+from lab.words.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 

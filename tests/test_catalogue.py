@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from lab import catalogue_rows
 from lab.catalog import Catalog
+from lab.catalog import known as catalogue_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 HOW = {"tried", "source code", "documentation", "issue", "web page", "derived", "the post", "memory"}

@@ -21,9 +21,9 @@ from analysis.charts.timelines import marks_of
 from analysis.charts.units import digits, human, human_range
 from analysis.frames import Trial, memory_trial, open_trial
 from analysis.metrics.latency import samples_needed
-from lab.errors import LabError, UsageError
 from lab.model import Chart, ClosedLoad, Condition, Server
-from lab.record import EventSeen, TrialRecord
+from lab.words.errors import LabError, UsageError
+from lab.words.record import EventSeen, TrialRecord
 from tests.sample_run import BLOCKED, CALL_S, EVIL, LIMITER, Sample, build, record
 
 

@@ -156,7 +156,7 @@ def test_pages_that_cannot_be_drawn_do_not_take_the_verdicts_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     import analysis.finish
-    import lab.session
+    import lab.commands.session
 
     folder = SimpleNamespace(name="r", path=tmp_path)
     session = SimpleNamespace(folder=folder, interrupted=False, done=1, total=1)
@@ -165,7 +165,7 @@ def test_pages_that_cannot_be_drawn_do_not_take_the_verdicts_away(
     def break_down(folder: Any) -> Path:
         raise ValueError("no such colour")
 
-    monkeypatch.setattr(lab.session, "measure", lambda *hooks: session)
+    monkeypatch.setattr(lab.commands.session, "measure", lambda *hooks: session)
     monkeypatch.setattr(analysis.finish, "judge_again", lambda folder, colored: finished)
     monkeypatch.setattr(analysis.finish, "draw_pages", break_down)
     for as_json in (True, False):
@@ -251,7 +251,7 @@ def test_serve_prints_one_line_and_answers_until_it_is_told_to_stop() -> None:
     try:
         facts = json.loads(process.stdout.readline())
         assert {"url", "pids", "postgres_url", "redis_url"} <= set(facts)
-        from lab.probes import send
+        from lab.observe.probes import send
 
         assert send(facts["url"], "GET", "/openapi.json").status == 200
     finally:

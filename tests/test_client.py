@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
-from lab.loadgen import client, framing
-from lab.loadgen.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
-from lab.loadgen.framing import MAX_HEADS, BadReply, ReplyParser, head_of
-from lab.loadgen.sockets import by_poll
-from lab.loadgen.wire import build_request, check_url, resolve
+from lab.generator import client, framing
+from lab.generator.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
+from lab.generator.framing import MAX_HEADS, BadReply, ReplyParser, head_of
+from lab.generator.sockets import by_poll
+from lab.generator.wire import build_request, check_url, resolve
+from lab.words.errors import UsageError
 
 GET = build_request("GET", "/", "localhost")
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-lab-pid: 77\r\n\r\nhi"

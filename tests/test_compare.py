@@ -13,9 +13,7 @@ from analysis.compare import Comparison, _seen, compare_gotcha, false_alarms, is
 from analysis.compared import document, sentence, table
 from analysis.facts import TrialFacts
 from analysis.metrics import Refusal
-from lab.describe import under_servers
-from lab.errors import LoadError, NotHereError, UsageError
-from lab.grid import as_grid, harm_of, packages_name, parse_packages
+from lab.catalog.describe import under_servers
 from lab.model import (
     OUTCOMES,
     SAMPLE_COLUMNS,
@@ -29,10 +27,12 @@ from lab.model import (
     Server,
     TrialPlan,
 )
-from lab.plan import make_plan
-from lab.record import TrialRecord
-from lab.runner import run_trials
+from lab.run.grid import as_grid, harm_of, packages_name, parse_packages
+from lab.run.plan import make_plan
+from lab.run.runner import run_trials
 from lab.store import RunFolder, TrialFolder, new_run, write_samples
+from lab.words.errors import LoadError, NotHereError, UsageError
+from lab.words.record import TrialRecord
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
 
 BASE = Condition("10 users", ClosedLoad(10), duration_s=1.0, params={"users": 10})

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from lab.catalog import Catalog
-from lab.cores import SHARED, Cores, divide, on, parse_list, place, siblings, usable
 from lab.model import ClosedLoad, Condition, Server, TrialPlan
+from lab.observe.cores import SHARED, Cores, divide, on, parse_list, place, siblings, usable
+from lab.run.trial import RealExecutor
 from lab.services.supervisor import Services
 from lab.store import TrialFolder
-from lab.trial import RealExecutor
 
 linux = pytest.mark.skipif(not usable(), reason="cores cannot be chosen here")
 several = pytest.mark.skipif(len(usable()) < 2, reason="one core")

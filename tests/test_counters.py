@@ -9,7 +9,7 @@ from analysis.frames import Trial, memory_trial
 from analysis.metrics import Refusal, measure
 from analysis.metrics.database import like, unmatched_patterns
 from lab.model import ClosedLoad, Condition, GotchaPlan
-from lab.record import PlanSeen, ProcessUse, Statement, TrialRecord
+from lab.words.record import PlanSeen, ProcessUse, Statement, TrialRecord
 from tests.fakes import gotcha_plan
 
 CONDITION = Condition("one", ClosedLoad(1))

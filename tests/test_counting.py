@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.errors import LoadError
-from lab.load import LoadChild
-from lab.loadgen.schedule import trace_of
+from lab.generator.engine import LoadChild
+from lab.generator.schedule import trace_of
 from lab.model import Burst, ClosedLoad, Condition, Journey, OpenLoad
 from lab.model import Load as LoadShape
+from lab.words.errors import LoadError
 from tests.generator import SEED, drive
 from tests.little_server import Answer, Asked, at_once, little_server, never
 

@@ -17,12 +17,12 @@ from analysis.between import NEEDED_RUNS, false_alarms, shift_of
 from analysis.diff import Difference, Kinds, Row, _row, _told, change_of, compare_runs, document, exact_change
 from analysis.finish import judge_again
 from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, VerdictName
-from lab.errors import UsageError
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan
-from lab.plan import make_plan
-from lab.record import Environment
-from lab.runner import run_trials
+from lab.run.plan import make_plan
+from lab.run.runner import run_trials
 from lab.store import RunFolder, new_run
+from lab.words.errors import UsageError
+from lab.words.record import Environment
 from tests.fakes import FakeExecutor, gotcha_plan
 from tests.scripted import NEVER, claim, run_of
 

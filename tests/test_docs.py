@@ -45,9 +45,17 @@ def test_the_readmes_test_command_is_what_ci_calls() -> None:
 
 
 def test_every_module_of_the_lab_has_a_room_in_the_architecture() -> None:
-    for path in (ROOT / "lab").glob("*.py"):
-        if path.stem != "__init__":
+    for path in (ROOT / "lab").iterdir():
+        if path.suffix == ".py" and path.stem != "__init__":
             assert f"`lab/{path.name}`" in ARCHITECTURE, path.name
+        elif path.is_dir() and path.name != "__pycache__":
+            assert f"`lab/{path.name}/`" in ARCHITECTURE, path.name
+
+
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    named = re.findall(r"`((?:lab|analysis|scripts|tests)/[\w./]+)`", ARCHITECTURE)
+    assert len(named) > 30
+    assert not [one for one in named if not (ROOT / one).exists()]
 
 
 def test_what_the_code_refers_to_is_a_document_and_a_section_of_it() -> None:

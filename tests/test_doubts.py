@@ -8,7 +8,7 @@ from analysis.doubting import doubts_of, merged
 from analysis.doubts import DOUBTS, doubt
 from analysis.facts import TrialFacts
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, OpenLoad, Server
-from lab.record import GeneratorSeen, ProbeSeen, ProcessUse, TrialRecord
+from lab.words.record import GeneratorSeen, ProbeSeen, ProcessUse, TrialRecord
 from tests.fakes import gotcha_plan
 
 CLOSED = Condition("c", ClosedLoad(4), duration_s=2.0)

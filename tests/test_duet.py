@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.load import job_of, load_child
-from lab.loadgen.schedule import trace_of
+from lab.generator.engine import job_of, load_child
+from lab.generator.schedule import trace_of
 from lab.model import (
     SAMPLE_COLUMNS,
     Burst,
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SENT, PLANNED, DONE = (SAMPLE_COLUMNS.index(name) for name in ("sent_ns", "planned_ns", "done_ns"))
 SCENARIO = """
 from locust import task
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 
 class Visitor(LabUser):
     token = ""
@@ -58,7 +58,7 @@ def in_child(code: str) -> str:
 def test_each_arm_has_one_turn_a_round_in_an_order_that_changes() -> None:
     code = """
 import gevent, json
-from lab.loadgen.turnstile import Turnstile
+from lab.generator.turnstile import Turnstile
 t, turns = Turnstile(("a", "b", "c"), 7), []
 def arm(name, count):
     for _ in range(count):
@@ -76,7 +76,7 @@ print(json.dumps(turns))
 def test_the_others_go_on_without_an_arm_that_has_retired() -> None:
     code = """
 import gevent, json
-from lab.loadgen.turnstile import Turnstile
+from lab.generator.turnstile import Turnstile
 t, turns = Turnstile(("a", "b"), 7), []
 def arm(name, count):
     for _ in range(count):
@@ -94,8 +94,8 @@ def test_no_arrival_is_moved_beyond_the_end(seed: int) -> None:
     """What is due after the end is never sent: the arms would differ by a request."""
     code = f"""
 import json
-from lab.loadgen.duet import moved
-from lab.loadgen.schedule import trace_of
+from lab.generator.duet import moved
+from lab.generator.schedule import trace_of
 from lab.model import OpenLoad
 load = OpenLoad(10.0)
 trace = trace_of(load, 2.0, {seed})
@@ -109,8 +109,8 @@ print(json.dumps([list(moved(trace, load, arm, 2, {seed}).offsets_ns) for arm in
 def test_open_arrivals_keep_their_index_and_take_each_place_as_often(load: OpenLoad | StagedLoad) -> None:
     code = f"""
 import json
-from lab.loadgen.duet import moved
-from lab.loadgen.schedule import trace_of
+from lab.generator.duet import moved
+from lab.generator.schedule import trace_of
 from lab.model import OpenLoad, Stage, StagedLoad
 load = {load!r}
 trace = trace_of(load, 10.0, 3)
@@ -157,7 +157,7 @@ def test_a_duet_measures_each_arm_by_itself(tmp_path: Path, load: Load, takes_tu
 
 
 GUEST = """
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 
 class Guest(LabUser):
     def on_start(self):
@@ -173,7 +173,7 @@ class Guest(LabUser):
 def test_an_arm_may_ask_more_before_the_start_than_the_other(tmp_path: Path) -> None:
     """Turns are taken in the load: before it nobody waits for an arm that has nothing to ask."""
     scenario = tmp_path / "duet.py"
-    scenario.write_text("import lab.loadgen.crew\n\nlab.loadgen.crew.START_TIMEOUT_S = 5.0\n" + GUEST)
+    scenario.write_text("import lab.generator.crew\n\nlab.generator.crew.START_TIMEOUT_S = 5.0\n" + GUEST)
     with (
         little_server(at_once) as one, little_server(at_once) as other,
         Guard() as guard, load_child(guard, tmp_path / "load", {}) as child,

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lab import environments
-from lab.environments import environment_for, is_ready, reason_of, requirements_for, target_python, without_passwords
-from lab.errors import NotHereError
 from lab.model import ClosedLoad, Condition, Server
+from lab.target import interpreters as environments
+from lab.target.interpreters import (
+    environment_for,
+    is_ready,
+    reason_of,
+    requirements_for,
+    target_python,
+    without_passwords,
+)
+from lab.words.errors import NotHereError
 
 UV = """#!/bin/sh
 echo "$@" >> "$UV_LOG"

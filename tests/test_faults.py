@@ -17,14 +17,14 @@ from analysis.gates import Cell, check_gates
 from analysis.judge import judge_run
 from analysis.metrics import Refusal, measure
 from analysis.survival import holds_document, survival_table, survived_text
-from lab.faults import BEGINS_S, LASTS_S, faults_of, survival_of
+from lab.catalog.faults import BEGINS_S, LASTS_S, faults_of, survival_of
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, Scenario, Survival
-from lab.plan import make_plan, pairs_of
-from lab.probes import send
+from lab.observe.probes import send
 from lab.processes import Guard
-from lab.record import EventSeen, GeneratorSeen, TrialRecord
+from lab.run.plan import make_plan, pairs_of
 from lab.services.proxy import start_proxy
 from lab.services.upstream import start_upstream
+from lab.words.record import EventSeen, GeneratorSeen, TrialRecord
 from tests.fakes import START_NS, claim_plan, gotcha_plan
 
 SECOND = 1_000_000_000
@@ -182,7 +182,7 @@ class Memory:
 
     @property
     def environment(self) -> Any:
-        from lab.errors import StoreError
+        from lab.words.errors import StoreError
 
         raise StoreError("none", "")
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from analysis.model import RunVerdicts
-from lab.codec import from_json, to_json
-from lab.errors import StoreError
-from lab.formats import STEPS, WRITTEN_AS
 from lab.model import RunPlan
-from lab.record import FORMAT_VERSION, Added, Environment, TrialRecord
 from lab.store import RunFolder, TrialFolder
+from lab.words.codec import from_json, to_json
+from lab.words.errors import StoreError
+from lab.words.formats import STEPS, WRITTEN_AS
+from lab.words.record import FORMAT_VERSION, Added, Environment, TrialRecord
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS: dict[str, Any] = {

@@ -24,8 +24,7 @@ from analysis.gates import GATES, THRESHOLDS, Cell, check_gates, spoiled_by, spo
 from analysis.metrics import STANDARD, Family, Refusal, measure
 from analysis.model import GateResult
 from analysis.spoiled import spoiled
-from lab.environment import noise_between, noise_snapshot
-from lab.load import job_of, load_child
+from lab.generator.engine import job_of, load_child
 from lab.model import (
     SAMPLE_COLUMNS,
     Burst,
@@ -42,12 +41,13 @@ from lab.model import (
     Stage,
     StagedLoad,
 )  # fmt: skip
-from lab.plan import make_plan
-from lab.probe_client import FEWEST, Bystander, bystander_of
+from lab.observe.bystander import FEWEST, Bystander, bystander_of
+from lab.observe.machine import noise_between, noise_snapshot
 from lab.processes import Guard, PortReservation, is_listening, wait_until
-from lab.record import GeneratorSeen, ProcessUse, TrialRecord
-from lab.runner import run_trials
+from lab.run.plan import make_plan
+from lab.run.runner import run_trials
 from lab.store import new_run
+from lab.words.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ import time
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 
 def hold_the_hub(seconds):
     end = time.perf_counter() + seconds
@@ -347,7 +347,7 @@ def test_g4_fails_short_loads_by_how_many_sleeps_were_late() -> None:
 
 def test_the_generator_counts_sleeps_as_late_by_the_gates_threshold() -> None:
     # Its module patches this process when it is imported: the constant is read.
-    text = "".join(path.read_text() for path in (ROOT / "lab" / "loadgen").glob("*.py"))
+    text = "".join(path.read_text() for path in (ROOT / "lab" / "generator").glob("*.py"))
     assert re.findall(r"^JITTER_LATE_S = ([0-9.]+)", text, re.MULTILINE) == [str(THRESHOLDS["jitter_p99_s"].value)]
 
 

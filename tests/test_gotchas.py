@@ -1,6 +1,6 @@
 """The rules of a pair, for every folder in targets/*/*: what a reader may rely on whichever gotcha is opened.
 
-Scenarios are read by ``python -m lab.describe`` in a child, because ``import locust`` monkey-patches the process; targets are
+Scenarios are read by ``python -m lab.catalog.describe`` in a child, because ``import locust`` monkey-patches the process; targets are
 imported in a child too, with no address in the environment, so that work at import shows.
 """
 
@@ -20,7 +20,7 @@ import pytest
 from analysis.metrics import METRICS
 from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END
 from analysis.report.prose import SECTIONS
-from lab import catalogue_rows
+from lab.catalog import known as catalogue_rows
 from lab.model import CLAIM_KINDS, MetricExpression
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,9 @@ def module_of(slug: str, variant: str) -> ast.Module:
 @cache
 def described() -> dict[str, Any]:
     """What the describe child says: plans by slug, and the broken ones by slug under ``broken``."""
-    done = subprocess.run([sys.executable, "-m", "lab.describe"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.catalog.describe"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])
     plans = {one["slug"]: one for one in document["gotchas"]}

@@ -10,9 +10,9 @@ import pytest
 
 from analysis.charts import KINDS
 from analysis.metrics import METRICS
-from lab.loads import SHAPES
 from lab.services.kind import kinds as services
 from lab.target.servers import kinds as servers
+from lab.words.loads import SHAPES
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = sorted([*(ROOT / "lab").rglob("*.py"), *(ROOT / "analysis").rglob("*.py"), ROOT / "bench.py"])
@@ -62,7 +62,7 @@ def test_a_service_is_one_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["thread_hops"])
 def test_an_observer_is_one_file(name: str) -> None:
-    assert (ROOT / "lab" / "inside" / "observers" / f"{name}.py").is_file()
+    assert (ROOT / "lab" / "target" / "inside" / "observers" / f"{name}.py").is_file()
     assert where(name) == set(), "a condition names it, the engine never"
 
 
@@ -73,10 +73,10 @@ def test_a_load_shape_is_its_class_and_how_it_is_driven() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
                 asked = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
                 if asked & {shape.__name__ for shape in SHAPES}:
-                    assert path == ROOT / "lab" / "loadgen" / "drive.py", path
-    assert where("journey") - {"lab/loadgen/users.py", "lab/loadgen/duet.py"} == {
-        "lab/loads.py",
-        "lab/loadgen/drive.py",
+                    assert path == ROOT / "lab" / "generator" / "drive.py", path
+    assert where("journey") - {"lab/generator/users.py", "lab/generator/duet.py"} == {
+        "lab/words/loads.py",
+        "lab/generator/drive.py",
     }
 
 

@@ -16,9 +16,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from lab import arm as arm_module
-from lab.arm import keep_logs
-from lab.errors import ServerError, StoreError
 from lab.model import (
     Claim,
     ClosedLoad,
@@ -29,10 +26,13 @@ from lab.model import (
     OpenLoad,
     Probe,
 )
-from lab.probes import read_pointer, run_probe, send
+from lab.observe.probes import read_pointer, run_probe, send
 from lab.redact import keep_secret
-from lab.runner import Live
+from lab.run import arm as arm_module
+from lab.run.arm import keep_logs
+from lab.run.runner import Live
 from lab.services.supervisor import Services
+from lab.words.errors import ServerError, StoreError
 from tests.fakes import gotcha_plan
 from tests.small_trials import ITEMS, admin_of, leftovers, perform, run_plan, small_plan, ten_requests
 
@@ -90,7 +90,7 @@ def test_an_error_that_nobody_expected_fails_its_trial_alone(
             raise broken.pop(0)
         return run_probe(*arguments)
 
-    monkeypatch.setattr("lab.trial.run_probe", probe)
+    monkeypatch.setattr("lab.run.trial.run_probe", probe)
     plan = run_plan(small_plan("broken", ten_requests()), pairs=4)
     with Services((), log_folder=tmp_path / "logs") as services:
         done = perform(plan, tmp_path / "run", services)

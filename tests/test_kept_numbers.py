@@ -12,9 +12,9 @@ from analysis.alike import _OneGotcha
 from analysis.diff import environments_differ, why_not_timed
 from analysis.frames import memory_trial
 from analysis.metrics.overload import backlogs
-from lab.inside.rows import SERVER_COLUMNS, SERVER_ROW_BYTES
 from lab.model import Condition, OpenLoad
-from lab.record import Environment
+from lab.target.inside.rows import SERVER_COLUMNS, SERVER_ROW_BYTES
+from lab.words.record import Environment
 from tests.fakes import gotcha_plan
 from tests.scripted import CONDITION, FAILED, claim, judged, run_of
 from tests.test_gates import judged as gate_of

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.codec import to_dict
-from lab.load import Measured, job_of, load_child
-from lab.loadgen.schedule import arrivals_ns, trace_of
+from lab.generator.engine import Measured, job_of, load_child
+from lab.generator.schedule import arrivals_ns, trace_of
 from lab.model import OUTCOMES, SAMPLE_COLUMNS, Burst, ClosedLoad, Condition, Journey, OpenLoad, Stage, StagedLoad
 from lab.processes import Guard
 from lab.services.upstream import start_upstream
+from lab.words.codec import to_dict
 from tests.generator import drive
 from tests.little_server import at_once, little_server
 
@@ -31,7 +31,7 @@ AT = {name: index for index, name in enumerate(SAMPLE_COLUMNS)}
 USERS = """
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 
 
 class Reader(LabUser):
@@ -74,7 +74,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def start(tmp_path: Path) -> "subprocess.Popen[str]":
     (tmp_path / "users.py").write_text(USERS)
     child = subprocess.Popen(
-        [sys.executable, "-m", "lab.loadgen.child"], cwd=ROOT, env={**os.environ}, text=True,
+        [sys.executable, "-m", "lab.generator.child"], cwd=ROOT, env={**os.environ}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(tmp_path / "log").open("w"),
     )  # fmt: skip
     assert child.stdout is not None

@@ -17,7 +17,7 @@ for name in "abcd":
 ASK = """
 import json, tempfile
 from pathlib import Path
-from lab.inside.asgi import Observed, load_app
+from lab.target.inside.asgi import Observed, load_app
 
 app = Observed(load_app("counted_app:app"), Path(tempfile.mkdtemp()))
 from fastapi.testclient import TestClient

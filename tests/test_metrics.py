@@ -9,7 +9,7 @@ import pytest
 from analysis.frames import CENSORED, HTTP_ERROR, OK, TIMEOUT, Ints, Trial, memory_trial, window_ns
 from analysis.metrics import METRICS, Refusal, measure, unit_of
 from lab.model import Burst, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
-from lab.record import GeneratorSeen, ProcessUse, TrialRecord
+from lab.words.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
 SECOND = 1_000_000_000

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-import lab.environment as environment
-from lab.cores import usable
-from lab.environment import busy_s, noise_between, noise_snapshot, of_these
-from lab.observe import TreeWatch
-from lab.procfs import look
+import lab.observe.machine as environment
+from lab.observe.cores import usable
+from lab.observe.machine import busy_s, noise_between, noise_snapshot, of_these
+from lab.observe.procfs import look
+from lab.observe.trees import TreeWatch
 
 
 class Linux(NamedTuple):

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-import lab.observe as observe
-import lab.procfs as procfs
-from lab.codec import from_json, to_json
-from lab.observe import TreeWatch, descendants, process_cpu_ns
-from lab.procfs import TICK_NS, Key, Kin, Look, look, parse_stat, pss_bytes
-from lab.record import ProcessUse
+import lab.observe.procfs as procfs
+import lab.observe.trees as observe
+from lab.observe.procfs import TICK_NS, Key, Kin, Look, look, parse_stat, pss_bytes
+from lab.observe.trees import TreeWatch, descendants, process_cpu_ns
+from lab.words.codec import from_json, to_json
+from lab.words.record import ProcessUse
 
 linux = pytest.mark.skipif(not procfs.is_linux(), reason="only Linux tells of ended children")
 MS = 1_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.loadgen.schedule import trace_of
+from lab.generator.schedule import trace_of
 from lab.model import Burst, ClosedLoad, Condition, OpenLoad, Stage, StagedLoad
 from lab.model import Load as LoadShape
 from tests.generator import SEED, Load, drive
@@ -110,7 +110,7 @@ def test_where_no_connection_can_be_opened_requests_wait_and_are_counted(tmp_pat
 
 
 def test_the_limit_of_open_files_is_a_reason(tmp_path: Path) -> None:
-    limit = "import lab.loadgen.crew\n\nlab.loadgen.crew.FILES_KEPT = 10**6\n"  # more than the system grants
+    limit = "import lab.generator.crew\n\nlab.generator.crew.FILES_KEPT = 10**6\n"  # more than the system grants
     with little_server(never) as server:
         condition = Condition("c", OpenLoad(100.0, "uniform", connections=1), duration_s=0.2, drain_s=0.1)
         load = drive(tmp_path, limit + READER, server.url, condition)
@@ -119,9 +119,9 @@ def test_the_limit_of_open_files_is_a_reason(tmp_path: Path) -> None:
 
 
 ON_THE_WAY = """
-import lab.loadgen.crew
+import lab.generator.crew
 
-lab.loadgen.crew.MAX_CONNECTIONS = 30
+lab.generator.crew.MAX_CONNECTIONS = 30
 
 
 class Slow(LabUser):

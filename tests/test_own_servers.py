@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from redis import Redis as Client
 
-from lab.errors import LabError, ServiceError
 from lab.model import (
     Explained,
 )
 from lab.services import postgres_session
 from lab.services.postgres import Postgres
 from lab.services.supervisor import Services
+from lab.words.errors import LabError, ServiceError
 from tests.small_trials import ITEMS, admin_of, perform, run_plan, small_plan, ten_requests
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from lab.describe import register, under_servers
+from lab.catalog.describe import register, under_servers
 from lab.model import Claim, ClosedLoad, Condition, Server
-from lab.plan import make_plan
+from lab.run.plan import make_plan
 from tests.fakes import gotcha_plan
 
 CELLS = (

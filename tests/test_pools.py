@@ -23,11 +23,11 @@ from sqlalchemy.pool import base as pool_base
 from sqlalchemy.util import greenlet_spawn
 
 from analysis.frames import open_trial
-from lab.inside.pools import SQLALCHEMY, PoolWatch, Reader, watch_pools
-from lab.inside.rows import NOT_WATCHED
-from lab.record import SERVER_COLUMNS, TrialRecord
 from lab.services.supervisor import Services
 from lab.store import TrialFolder
+from lab.target.inside.pools import SQLALCHEMY, PoolWatch, Reader, watch_pools
+from lab.target.inside.rows import NOT_WATCHED
+from lab.words.record import SERVER_COLUMNS, TrialRecord
 
 
 @pytest.fixture

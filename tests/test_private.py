@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from lab.catalog import Catalog, _fingerprint
-from lab.errors import StoreError
 from lab.private import private_folder, why_not_private
-from lab.record import TrialRecord
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.services import postgres_binaries
 from lab.services.postgres_binaries import wheel_binaries
 from lab.store import TrialFolder
+from lab.words.errors import StoreError
+from lab.words.record import TrialRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can make what belongs to somebody else")

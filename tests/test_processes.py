@@ -13,14 +13,14 @@ from typing import cast
 
 import pytest
 
-from lab.errors import ServerError
+from lab.guard import Group, signal_exactly, started, take_down
 from lab.model import App, Condition, Event, Journey
 from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
-from lab.record import EventSeen
+from lab.run.stage import Stage
 from lab.services.celery import CeleryNode
-from lab.services.guard import Group, signal_exactly, started, take_down
 from lab.services.supervisor import Services
-from lab.stage import Stage
+from lab.words.errors import ServerError
+from lab.words.record import EventSeen
 
 ROOT = Path(__file__).resolve().parent.parent
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import LoadError
-from lab.load import GRACE_S, LoadChild, job_of, understood
+from lab.generator.engine import GRACE_S, LoadChild, job_of, understood
 from lab.locate import ROOT
 from lab.model import ClosedLoad, Condition, Journey, OpenLoad
 from lab.processes import Guard
+from lab.words.errors import LoadError
 from tests.generator import HEAD, drive, generator
 from tests.little_server import Answer, Asked, at_once, little_server
 

@@ -16,7 +16,7 @@ from analysis.report import matrix, pages, prose
 from analysis.report.build import STAMP, build_report, page_name
 from analysis.report.code import comparisons
 from analysis.report.words import GATES, LIMITATIONS, VERDICTS
-from lab.errors import StoreError, UsageError
+from lab.words.errors import StoreError, UsageError
 from tests.sample_run import BLOCKED, EVIL, HOSTILE, HOSTILE_TEXT, LIMITER, README, Sample, build
 
 SELFTEST = {"at": "2026-11-22", "summary": "False alarms 5 %.", "checks": [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lab.loadgen.client import (
+from lab.generator.client import (
     BAD_FRAMING,
     HTTP_ERROR,
     OK,
@@ -25,8 +25,8 @@ from lab.loadgen.client import (
     RESET,
     TIMEOUT,
 )  # fmt: skip
-from lab.loadgen.framing import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES
-from lab.loadgen.wire import build_request
+from lab.generator.framing import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES
+from lab.generator.wire import build_request
 from lab.processes import PortReservation
 from tests.rude import CLOSE, Driver, GeventDriver, Pieces, Read, Step, Tell, Wait, serving
 from tests.rude import RESET as RST

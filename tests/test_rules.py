@@ -13,8 +13,8 @@ from analysis.judge import judge_run
 from analysis.model import VERDICT_ORDER, VerdictName
 from analysis.table import verdicts_text
 from lab.model import ClosedLoad, Condition, OpenLoad, SecondLook, TrialPlan
-from lab.record import Added, Statement
-from lab.runner import run_trials
+from lab.run.runner import run_trials
+from lab.words.record import Added, Statement
 from tests.fakes import gotcha_plan
 from tests.scripted import (
     CONDITION,

@@ -8,14 +8,14 @@ import pytest
 
 from analysis.finish import exit_code
 from analysis.judge import judge_run
-from lab import environments
-from lab.attempts import attempt_folder
-from lab.errors import NotHereError, ServerError, StoreError
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
-from lab.plan import make_plan
-from lab.record import TrialRecord
-from lab.runner import MAX_REPEATS, Live, Progress, Spoiled, expected_s, run_s, run_trials
+from lab.run.attempts import attempt_folder
+from lab.run.plan import make_plan
+from lab.run.runner import MAX_REPEATS, Live, Progress, Spoiled, expected_s, run_s, run_trials
 from lab.store import RunFolder, TrialFolder
+from lab.target import interpreters as environments
+from lab.words.errors import NotHereError, ServerError, StoreError
+from lab.words.record import TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
 
 FAST = Claim("ratio", "harm", "correct serves four times as many", "correct.throughput_rps / naive.throughput_rps",

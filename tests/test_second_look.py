@@ -13,20 +13,20 @@ import pytest
 from analysis.alike import StoredRun
 from analysis.judge import judge_run
 from analysis.undecided import undecided
-from lab import session
 from lab.catalog import Catalog
-from lab.errors import StoreError
-from lab.load import Measured
-from lab.looks import ERROR, SecondLook
+from lab.commands import session
+from lab.commands.session import Request, look_again, measure
+from lab.generator.engine import Measured
 from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
-from lab.plan import make_plan
-from lab.record import Environment, GeneratorSeen, TrialRecord
-from lab.runner import Live, Progress, expected_s, run_trials
-from lab.second_look import additions, first_pairs
+from lab.run.plan import make_plan
+from lab.run.runner import Live, Progress, expected_s, run_trials
+from lab.run.second_look import additions, first_pairs
 from lab.selftest import ceiling
-from lab.session import Request, look_again, measure
 from lab.store import RunFolder, TrialFolder
 from lab.terminal import Screen
+from lab.words.errors import StoreError
+from lab.words.looks import ERROR, SecondLook
+from lab.words.record import Environment, GeneratorSeen, TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
 
 SLUG = "event_loop/example"
@@ -55,7 +55,7 @@ def test_both_looks_together_spend_no_more_than_five_percent() -> None:
 
 
 def test_a_plan_of_before_has_no_second_look() -> None:
-    from lab.codec import from_json, to_dict, to_json
+    from lab.words.codec import from_json, to_dict, to_json
 
     plan = planned(*cells(2.0))
     assert from_json(RunPlan, to_json(plan), "here") == plan

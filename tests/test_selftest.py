@@ -17,9 +17,7 @@ from analysis import selftest
 from analysis.frames import Trial, memory_trial
 from analysis.selftest import alarms, faults, inside, pairs, queues
 from analysis.selftest.material import Material, NotDone
-from lab.inside.rows import GOES_ON, ROW_NS, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
 from lab.model import GotchaPlan, RunPlan, SecondLook, TrialPlan
-from lab.record import SELFTEST_VERSION, SERVER_COLUMNS, GeneratorSeen, ProcessUse, TrialRecord
 from lab.selftest import apps
 from lab.selftest.plan import (
     BLOCKS_S,
@@ -38,6 +36,8 @@ from lab.selftest.plan import (
     make_selftest_plan,
 )
 from lab.store import newest_selftest
+from lab.target.inside.rows import GOES_ON, ROW_NS, SHUT_DOWN, TICK_COLUMNS, TICK_NS, TICKS
+from lab.words.record import SELFTEST_VERSION, SERVER_COLUMNS, GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS
 
 SERVICE_S, BESIDE_S = 0.005, 0.0004

@@ -16,11 +16,21 @@ from analysis.handled import Handled, handled, rows_tile, unfinished
 from analysis.metrics import Refusal, measure
 from analysis.metrics.base import Context
 from analysis.metrics.server import lag_by_time
-from lab.inside.asgi import Observed
-from lab.inside.rows import GOES_ON, ROW_NS, SERVER_COLUMNS, SHUT_DOWN, SILENT, TICK_COLUMNS, TICK_NS, TICKS, UNWRITTEN
 from lab.model import ClosedLoad, Condition
-from lab.record import EventSeen, TrialRecord
 from lab.store import TrialFolder, write_server_rows
+from lab.target.inside.asgi import Observed
+from lab.target.inside.rows import (
+    GOES_ON,
+    ROW_NS,
+    SERVER_COLUMNS,
+    SHUT_DOWN,
+    SILENT,
+    TICK_COLUMNS,
+    TICK_NS,
+    TICKS,
+    UNWRITTEN,
+)
+from lab.words.record import EventSeen, TrialRecord
 from tests.fakes import gotcha_plan
 from tests.test_asgi import HeldLoop, ask, leave_nothing, scope
 

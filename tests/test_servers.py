@@ -14,8 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
-from lab.errors import ServerError, UsageError
-from lab.inside.rows import (
+from lab.model import Server
+from lab.observe.probes import send
+from lab.processes import Guard, PortReservation
+from lab.target import running as servers
+from lab.target.inside.rows import (
     GOES_ON,
     ROW_NS,
     SERVER_COLUMNS,
@@ -26,10 +29,6 @@ from lab.inside.rows import (
     TICK_NS,
     UNWRITTEN,
 )
-from lab.model import Server
-from lab.probes import send
-from lab.processes import Guard, PortReservation
-from lab.target import running as servers
 from lab.target.running import (
     RunningServer,
     command_line,
@@ -40,6 +39,7 @@ from lab.target.running import (
     wait_for_rows,
 )
 from lab.target.servers import kind_of, kinds
+from lab.words.errors import ServerError, UsageError
 
 APP = "lab.selftest.apps:work"
 

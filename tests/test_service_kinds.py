@@ -10,12 +10,12 @@ import kombu
 import psutil
 import pytest
 
-from lab.errors import NotHereError, UsageError
 from lab.model import ClosedLoad, Condition
 from lab.services import pgbouncer
 from lab.services.kind import Counting, Running, ServiceKind, Start, kind_of, kinds, with_needed
 from lab.services.supervisor import Services
 from lab.store import RunFolder
+from lab.words.errors import NotHereError, UsageError
 from tests.small_trials import ITEMS, perform, run_plan, small_plan
 
 POOLED = Condition(

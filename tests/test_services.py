@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from redis import Redis as Client
 
-from lab.errors import ServerError, ServiceError, UsageError
-from lab.probes import send
+from lab.observe.probes import send
 from lab.services.proxy import start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
+from lab.words.errors import ServerError, ServiceError, UsageError
 
 pytestmark = pytest.mark.services
 

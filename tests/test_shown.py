@@ -27,11 +27,11 @@ from analysis.report.pages import condition_table
 from analysis.statistics import of_ratios, of_values
 from analysis.table import verdicts_text
 from analysis.yardstick import ceiling_of, yardstick_of
-from lab.codec import from_json, to_json
-from lab.errors import StoreError
 from lab.model import Chart
-from lab.record import SELFTEST_VERSION, Environment
 from lab.store import ROOT, YARDSTICK, RunFolder
+from lab.words.codec import from_json, to_json
+from lab.words.errors import StoreError
+from lab.words.record import SELFTEST_VERSION, Environment
 from tests.fakes import gotcha_plan
 from tests.sample_run import build
 from tests.scripted import CONDITION, NEVER, Said, claim, run_of

@@ -17,7 +17,7 @@ from analysis.facts import TrialFacts, reduce_trial
 from analysis.frames import Trial, memory_trial
 from analysis.judge import Case, judge_claim, wanted_metrics
 from lab.model import Claim, Condition, GotchaPlan, OpenLoad, RunPlan, SecondLook, TrialPlan
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
 RATE_PER_S, SERVICE_S, DURATION_S, PAIRS = 140.0, 0.005, 2.0, 8

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.load import OWN_PATH
-from lab.loadgen.evenness import is_even, surplus
+from lab.generator.engine import OWN_PATH
+from lab.generator.evenness import is_even, surplus
 from lab.model import Burst, ClosedLoad, Condition, Journey, OpenLoad, Server
 from lab.model import Load as LoadShape
 from tests.generator import drive
@@ -150,7 +150,7 @@ def test_a_worker_that_gets_no_connection_is_reported_and_the_load_goes_on(tmp_p
     load.assert_counted()
 
 
-FEW = "import lab.loadgen.spread\n\nlab.loadgen.spread.MOST_ROUNDS = 5\n"
+FEW = "import lab.generator.spread\n\nlab.generator.spread.MOST_ROUNDS = 5\n"
 
 
 async def nameless(asked: Asked) -> Answer:
@@ -173,7 +173,7 @@ def test_who_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     async def deaf_to_us(asked: Asked) -> Answer | None:
         return None if asked.own else Answer()
 
-    impatient = "import lab.loadgen.spread\n\nlab.loadgen.spread.LIMIT_S = 0.2\n"
+    impatient = "import lab.generator.spread\n\nlab.generator.spread.LIMIT_S = 0.2\n"
     with little_server(deaf_to_us) as server:
         load = drive(tmp_path, impatient + USERS, server.url, condition(ClosedLoad(4, requests=8, spread=True)))
     assert load.seen.spread_even is False and load.outcomes() == {"ok": 8}

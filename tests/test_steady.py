@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.lengths import longest_s, planned_s
-from lab.loadgen.recorder import COLUMNS, DONE_COLUMN, NAME_COLUMN, OUTCOME_COLUMN, SENT_COLUMN
-from lab.loadgen.schedule import arrival_seed, seed_for, trace_of
-from lab.loadgen.steady import Word, fitted, look, medians_of, word_of
+from lab.generator.recorder import COLUMNS, DONE_COLUMN, NAME_COLUMN, OUTCOME_COLUMN, SENT_COLUMN
+from lab.generator.schedule import arrival_seed, seed_for, trace_of
+from lab.generator.steady import Word, fitted, look, medians_of, word_of
 from lab.model import Burst, ClosedLoad, Condition, Event, Journey, OpenLoad, Stage, StagedLoad
+from lab.words.lengths import longest_s, planned_s
 from tests.generator import SEED, Load, drive
 from tests.little_server import Answer, Answering, Asked, at_once, little_server
 
@@ -115,7 +115,7 @@ class Reader(LabUser):
 
 def finding(*words: Word) -> str:
     """The user class, and what the looks at the warm-up find; the first look is the rehearsal."""
-    return f"import lab.loadgen.warmup\n\nfound = ['unknown', *{words}]\nlab.loadgen.warmup.look = lambda *_: found.pop(0)\n{READER}"
+    return f"import lab.generator.warmup\n\nfound = ['unknown', *{words}]\nlab.generator.warmup.look = lambda *_: found.pop(0)\n{READER}"
 
 
 def one_at_a_time() -> Answering:

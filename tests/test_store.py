@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lab import store
-from lab.codec import from_json, to_json
-from lab.errors import StoreError, UsageError
 from lab.model import SAMPLE_COLUMNS
-from lab.plan import make_plan
-from lab.record import SERVER_COLUMNS, TrialRecord
+from lab.run.plan import make_plan
 from lab.store import RunFolder, all_runs, find_run, new_run, write_bytes, write_samples, write_server_rows
+from lab.words.codec import from_json, to_json
+from lab.words.errors import StoreError, UsageError
+from lab.words.record import SERVER_COLUMNS, TrialRecord
 from tests.fakes import gotcha_plan
 
 

@@ -12,10 +12,10 @@ from analysis import summary
 from analysis.judge import judge_run
 from analysis.model import Estimate, Seen, VerdictName
 from lab.model import BeforeAfter
-from lab.plan import make_plan
-from lab.record import TrialRecord
-from lab.runner import run_trials
+from lab.run.plan import make_plan
+from lab.run.runner import run_trials
 from lab.store import RunFolder
+from lab.words.record import TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
 from tests.sample_run import pages_plan, verdict_of
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lab.errors import NotHereError, UsageError
-from lab.loadgen.client import BAD_FRAMING, HTTP_ERROR, OK, REFUSED, Connection
-from lab.loadgen.wire import build_request, check_url
+from lab.generator.client import BAD_FRAMING, HTTP_ERROR, OK, REFUSED, Connection
+from lab.generator.wire import build_request, check_url
 from lab.model import App, ClosedLoad, Condition, Event, OpenLoad
-from lab.probes import send
+from lab.observe.probes import send
 from lab.processes import Guard, PortReservation, is_listening, wait_until
-from lab.runner import run_trials
+from lab.run.runner import run_trials
+from lab.run.trial import RealExecutor
 from lab.services.supervisor import Services
 from lab.store import RunFolder
 from lab.target.address import Address
 from lab.target.remote import check_possible
-from lab.trial import RealExecutor
+from lab.words.errors import NotHereError, UsageError
 from tests.small_trials import records, run_plan, small_plan, ten_requests
 
 OUTSIDE = """

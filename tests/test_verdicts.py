@@ -14,7 +14,7 @@ from analysis.model import ClaimVerdict, Estimate, GateResult, VerdictName
 from analysis.readings import estimate_of, is_logarithmic, read_pairs
 from analysis.verdicts import Question, gotcha_verdict, judge_estimate, worst
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, MetricExpression, Relation, RunPlan
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 from tests.fakes import gotcha_plan
 
 CONDITION = Condition("one", ClosedLoad(10), duration_s=2.0)

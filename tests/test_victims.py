@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lab.victims import busiest, pool_processes
+from lab.run.victims import busiest, pool_processes
 
 HOLDER = """
 import socket, subprocess, sys

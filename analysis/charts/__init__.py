@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from analysis.charts.drawing import Drawn, draw, draw_cpu, draw_forest
 from analysis.charts.kinds import CHARTS
 from analysis.charts.model import ChartData, ChartUnavailable, Mark, Panel, Picture, Series
-from lab.codec import from_json, to_json
 from lab.model import Chart
 from lab.store import write_bytes
+from lab.words.codec import from_json, to_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

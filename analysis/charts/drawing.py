@@ -9,9 +9,9 @@ from analysis.charts.model import ChartData, ChartUnavailable, Picture, Series
 from analysis.charts.units import human
 from analysis.frames import Trial
 from analysis.model import GotchaVerdict
-from lab.errors import UsageError
 from lab.model import Chart, GotchaPlan
 from lab.store import write_bytes
+from lab.words.errors import UsageError
 
 CPU_TITLE = "Where the CPU of a request went"
 FOREST_TITLE = "Every claim beside its prediction"

@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 
 from analysis.frames import FolderLike, Trial
 from analysis.model import GotchaVerdict
-from lab.errors import LabError
 from lab.model import GotchaPlan
+from lab.words.errors import LabError
 
 Role: TypeAlias = Literal["measured", "theory", "fit", "service", "segment", "row", "cell"]
 """``theory`` is a prediction registered before the load, ``fit`` a line through the measurement, ``service`` the uncorrected twin."""

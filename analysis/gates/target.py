@@ -10,7 +10,7 @@ from analysis.frames import is_timed
 from analysis.gates.cell import Cell, Outcome, skip
 from analysis.gates.thresholds import limit
 from lab.model import Condition, Load
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 
 
 def null_target(cell: Cell) -> Outcome:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.frames import BAD_FRAMING, CENSORED, HTTP_ERROR, OK, REFUSED, RESET, TIMEOUT, Ints, Trial, in_window
-from lab.errors import LabError
 from lab.model import Condition, GotchaPlan
+from lab.words.errors import LabError
 
 Family: TypeAlias = Literal["time", "inside", "rate", "cpu", "memory", "share", "count", "hold"]
 """What kind of quantity a metric is: gates invalidate by family, equivalence bands go by family.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from analysis.metrics.base import Context, Metric, answered_count, need_source, refuse
 from lab.model import GotchaPlan
-from lab.record import PlanSeen, Statement, TrialRecord
+from lab.words.record import PlanSeen, Statement, TrialRecord
 
 STATEMENTS = "pg_stat_statements"
 STATES = frozenset({

@@ -1,6 +1,6 @@
 """What a variant holds while something fails: the longest wait for any answer, the time until nothing fails any more, and signs of the fault.
 
-All three are about the whole load of a condition of the fault matrix (``lab.faults``), the time before the fault included: a remedy that
+All three are about the whole load of a condition of the fault matrix (``lab.catalog.faults``), the time before the fault included: a remedy that
 hangs without a fault does not hold either.
 """
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.frames import CENSORED, OK, TIMEOUT
 from analysis.metrics.base import Context, Metric, difference, need_samples, outcome_is, refuse
-from lab.record import EventSeen
+from lab.words.record import EventSeen
 
 
 def _fault_events(context: Context) -> tuple[EventSeen, ...]:

@@ -8,7 +8,7 @@ from analysis.frames import Ints, Trial
 from analysis.handled import by_worker, is_tiled, rows_tile, spans_ns, unfinished
 from analysis.metrics.base import Context, Metric, answered_count, refuse
 from analysis.metrics.latency import quantile_s
-from lab.inside.rows import ROW_NS, TICK_NS
+from lab.target.inside.rows import ROW_NS, TICK_NS
 
 ENDS = ("kill", "term")
 """Events that end a worker."""

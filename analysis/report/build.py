@@ -23,11 +23,11 @@ from analysis.report.figures import value_text
 from analysis.report.matrix import figures, lead
 from analysis.report.pictures import draw_all, mechanism_index, painter_hash
 from analysis.survival import survival_table, survived_text
-from lab.codec import from_json, to_json
-from lab.errors import StoreError, UsageError
 from lab.model import GotchaPlan, RunPlan
-from lab.record import Environment
 from lab.store import RunFolder, TrialFolder, write_bytes
+from lab.words.codec import from_json, to_json
+from lab.words.errors import StoreError, UsageError
+from lab.words.record import Environment
 
 HERE = Path(__file__).parent
 STAMP = "report.json"

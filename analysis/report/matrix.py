@@ -10,8 +10,8 @@ from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.words import SURVIVES, VERDICTS, topic_words
 from analysis.survival import survival_table, survived_text
 from analysis.table import results
-from lab.errors import StoreError
 from lab.model import GotchaPlan
+from lab.words.errors import StoreError
 
 BEGIN = "<!-- matrix: begin (made by `bench.py publish`, do not edit) -->"
 END = "<!-- matrix: end -->"

@@ -12,8 +12,8 @@ from analysis import charts
 from analysis.charts.kinds import CHARTS, FOREST
 from analysis.charts.model import ChartData, ChartUnavailable, Picture
 from analysis.charts.units import human, human_range
-from lab.codec import to_json
 from lab.model import Chart, GotchaPlan, MetricExpression
+from lab.words.codec import to_json
 
 FOREST_TITLE = "Every claim beside its prediction"
 MOST_NUMBERS = 60

@@ -54,8 +54,8 @@ from analysis.selftest.queues import (
     throttled_figures,
     throttled_said,
 )
-from lab.record import SELFTEST_VERSION
 from lab.store import RunFolder
+from lab.words.record import SELFTEST_VERSION
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from analysis.judge import judge_claim
 from analysis.selftest.material import Figures, NotDone
 from analysis.selftest.pairs import PLANNED_PAIRS
 from lab.model import ClaimPlan, GotchaPlan, RunPlan, SecondLook, TrialPlan
-from lab.record import TrialRecord
+from lab.words.record import TrialRecord
 
 EXPERIMENTS = 2000
 LOOKS = 1000  # through the whole judge: 2 ms each

@@ -11,9 +11,9 @@ from analysis.handled import handled
 from analysis.metrics import Refusal, measure
 from analysis.selftest.material import Figures, Material, NotDone, failed_gates, word
 from lab.model import SAMPLE_COLUMNS, Condition, GotchaPlan
-from lab.record import SERVER_COLUMNS
 from lab.selftest.apps import LATE_S
 from lab.selftest.plan import LATE_CONNECTIONS, LATE_RATE, WORKERS
+from lab.words.record import SERVER_COLUMNS
 
 DELETED_SHARE = 0.4
 """What was deleted when the gates were found to see nothing (docs/method.md section 6)."""

@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.errors import LabError
-from lab.load import Measured, job_of, load_child
+from lab.generator.engine import Measured, job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition
 from lab.processes import Guard, PortReservation, is_listening, wait_until
+from lab.words.errors import LabError
 
 USERS = 32
 ROUNDS = 2

@@ -15,7 +15,7 @@ from lab.model import (
     Server,
     TrialPlan,
 )
-from lab.plan import trial_seed
+from lab.run.plan import trial_seed
 from lab.selftest.apps import SERVICE_S
 
 SLOWED = {"work_5": 0.05, "work_10": 0.10, "work_20": 0.20}

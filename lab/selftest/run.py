@@ -5,18 +5,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.environment import capture
-from lab.errors import NotHereError, ServiceError
 from lab.model import Condition, GotchaPlan, TrialPlan
-from lab.record import TrialRecord
-from lab.runner import Live, run_trials
+from lab.observe.machine import capture
+from lab.run.runner import Live, run_trials
+from lab.run.trial import RealExecutor
 from lab.selftest.ceiling import measure
 from lab.selftest.plan import BARE, FOREIGN, make_selftest_plan
 from lab.services.redis import Redis, start_redis
 from lab.services.supervisor import Services
 from lab.store import RunFolder, TrialFolder, new_run
 from lab.terminal import Screen
-from lab.trial import RealExecutor
+from lab.words.errors import NotHereError, ServiceError
+from lab.words.record import TrialRecord
 
 CEILING_S = 2.0  # of each round
 
@@ -36,7 +36,7 @@ class SelfTestExecutor:
         folder: TrialFolder,
         live: Callable[[Live], None],
     ) -> TrialRecord:
-        """See ``lab.runner.Executor``."""
+        """See ``lab.run.runner.Executor``."""
         if trial.gotcha == FOREIGN:
             with beside_a_foreign_redis(self._services, self._logs) as services:
                 return RealExecutor(services).perform(trial, gotcha, condition, folder, live)
@@ -47,7 +47,7 @@ class SelfTestExecutor:
         self, trials: Sequence[TrialPlan], gotcha: GotchaPlan, condition: Condition, folders: Sequence[TrialFolder],
         live: Callable[[Live], None],
     ) -> list[TrialRecord]:  # fmt: skip
-        """See ``lab.runner.Executor``."""
+        """See ``lab.run.runner.Executor``."""
         return self._with.perform_duet(trials, gotcha, condition, folders, live)
 
 

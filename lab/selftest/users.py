@@ -6,7 +6,7 @@ from typing import ClassVar
 from gevent.monkey import get_original
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 
 STALL_EVERY = 50
 STALL_S = 0.06

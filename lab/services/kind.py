@@ -1,6 +1,6 @@
 """What a service is to the lab: how it is started, what the target is told, what is read of it.  One file each, which has a ``KIND``.
 
-Services of a run stand for the whole of it.  What stands for one trial (an upstream, Celery's workers, the fault proxy) is ``lab.stage``'s;
+Services of a run stand for the whole of it.  What stands for one trial (an upstream, Celery's workers, the fault proxy) is ``lab.run.stage``'s;
 its files have a ``KIND`` without ``start``, which says what it brings along and which drivers it is spoken to with.
 """
 
@@ -13,8 +13,8 @@ from pkgutil import iter_modules
 from typing import Protocol, runtime_checkable
 
 import lab.services
-from lab.errors import UsageError
 from lab.processes import Guard
+from lab.words.errors import UsageError
 
 
 class Running(Protocol):
@@ -49,7 +49,7 @@ class Running(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A service of which numbers are read around a load; ``lab.reading`` keeps them under its name."""
+    """A service of which numbers are read around a load; ``lab.run.reading`` keeps them under its name."""
 
     def begin_counting(self) -> None:
         """Count from now on."""

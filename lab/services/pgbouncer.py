@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from lab.errors import NotHereError, ServerError, ServiceError
 from lab.processes import Child, PortReservation, is_listening, unused_log, wait_until
 from lab.redact import redacted
 from lab.services.kind import Running, ServiceKind, Start
 from lab.services.postgres_binaries import account
+from lab.words.errors import NotHereError, ServerError, ServiceError
 
 START_TIMEOUT_S = 10.0
 POOL_SIZE = 20

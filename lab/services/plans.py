@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from lab.errors import ServerError
-from lab.record import PlanSeen
+from lab.words.errors import ServerError
+from lab.words.record import PlanSeen
 
 SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan", "Sample Scan")
 

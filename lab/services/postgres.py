@@ -15,13 +15,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from lab.errors import ServerError, ServiceError
 from lab.processes import Child
-from lab.record import Statement
 from lab.redact import keep_secret, redacted
 from lab.services.disposable import may_be_emptied
 from lab.services.plans import Explainer
 from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead, next_step
+from lab.words.errors import ServerError, ServiceError
+from lab.words.record import Statement
 
 OLDEST = 150000
 """PostgreSQL 15 was the first whose idle connections report what they counted."""

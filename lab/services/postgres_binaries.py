@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from lab.errors import ServiceError
 from lab.private import why_not_private
+from lab.words.errors import ServiceError
 
 ACCOUNTS = ("postgres", "nobody", "daemon")  # PostgreSQL refuses uid 0; root drops to one of these
 

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lab.errors import ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in
 from lab.services.kind import ServiceKind
 from lab.services.postgres import Postgres
 from lab.services.postgres_binaries import Binaries, account, system_binaries, wheel_binaries
+from lab.words.errors import ServerError, ServiceError
 
 START_TIMEOUT_S = 20.0
 SETTINGS: Mapping[str, str] = {

@@ -229,7 +229,7 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def _command(self, line: str) -> str:
-        from lab.errors import ServerError
+        from lab.words.errors import ServerError
 
         with socket.create_connection(("127.0.0.1", self.control_port), timeout=5) as connection:
             connection.sendall(f"{line}\n".encode())

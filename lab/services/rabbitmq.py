@@ -11,11 +11,11 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.errors import NotHereError, ServerError, ServiceError
 from lab.processes import Child, PortReservation, is_listening, unused_log, wait_until
 from lab.redact import keep_secret
 from lab.services.kind import ServiceKind, Start
 from lab.services.postgres_binaries import account
+from lab.words.errors import NotHereError, ServerError, ServiceError
 
 START_TIMEOUT_S = 60.0
 CONTROL_TIMEOUT_S = 60.0

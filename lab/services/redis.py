@@ -13,11 +13,11 @@ from typing import Any
 
 import redis
 
-from lab.errors import NotHereError, ServerError, ServiceError
 from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.services.disposable import VARIABLE, may_be_emptied
 from lab.services.kind import ServiceKind
+from lab.words.errors import NotHereError, ServerError, ServiceError
 
 START_TIMEOUT_S = 10.0
 CONTAINERS = (

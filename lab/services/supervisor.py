@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.errors import LabError, NotHereError, UsageError
 from lab.processes import Guard
 from lab.services.kind import Running, Start, kind_of, with_needed
 from lab.services.postgres import Postgres
 from lab.services.redis import Redis
+from lab.words.errors import LabError, NotHereError, UsageError
 
 MODES = ("embedded", "system")
 

@@ -6,9 +6,9 @@ the processes; what asks for them is refused with that reason.
 
 from dataclasses import dataclass
 
-from lab.errors import NotHereError
 from lab.model import Condition
 from lab.target.address import Address
+from lab.words.errors import NotHereError
 
 
 @dataclass(frozen=True)

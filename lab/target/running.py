@@ -12,9 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from lab.errors import NotHereError
-from lab.inside.rowfile import LOST
-from lab.inside.rows import (
+from lab.model import App, Server
+from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.target.address import Address
+from lab.target.inside.rowfile import LOST
+from lab.target.inside.rows import (
     GOES_ON,
     NOT_WATCHED,
     ROW_NS,
@@ -26,10 +28,8 @@ from lab.inside.rows import (
     TICKS,
     UNWRITTEN,
 )
-from lab.model import App, Server
-from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
-from lab.target.address import Address
 from lab.target.servers import kind_of
+from lab.words.errors import NotHereError
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ALIAS = "gotcha_lab_inside"
@@ -173,7 +173,7 @@ def start_server(
 
 def _wrapper(app: App) -> str:
     """The wrapper's package: under a name of its own beside an application of the user's, which sees nothing else of the lab."""
-    return ALIAS if app.folder else "lab.inside"
+    return ALIAS if app.folder else "lab.target.inside"
 
 
 def _import_path(app: App, folder: Path) -> str:
@@ -184,7 +184,7 @@ def _import_path(app: App, folder: Path) -> str:
     alone.mkdir(exist_ok=True)
     link = alone / ALIAS
     if not link.is_symlink():
-        link.symlink_to(PROJECT / "lab" / "inside")
+        link.symlink_to(PROJECT / "lab" / "target" / "inside")
     return os.pathsep.join(filter(None, (app.folder, str(alone), os.environ.get("PYTHONPATH", ""))))
 
 

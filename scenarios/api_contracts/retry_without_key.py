@@ -8,7 +8,7 @@ the same key is not charged again.
 import gevent
 from locust import task
 
-from lab.loadgen.users import LabUser, Reply
+from lab.generator.users import LabUser, Reply
 from lab.model import (
     BeforeAfter,
     Burst,

@@ -10,7 +10,7 @@ from typing import Any
 
 from locust import task
 
-from lab.loadgen.users import LabUser, Reply
+from lab.generator.users import LabUser, Reply
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Probe, Scenario, Stage, StagedLoad, Survival
 
 MAX_LINES = 1000  # MAX_LINES in the targets

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, Journey, Probe, Scenario, Survival
 
 ROWS = 200_000  # dataset.sql

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario, Survival
 
 MAX_PAGE_SIZE = 100  # MAX_PAGE_SIZE in both targets

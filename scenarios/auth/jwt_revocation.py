@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     Chart,

@@ -18,7 +18,7 @@ import psycopg
 import redis
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     CeleryWorker,

@@ -13,7 +13,7 @@ import gevent
 import redis
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, CeleryWorker, Chart, Claim, Condition, FinalRead, Journey, Probe, Scenario, Survival
 
 LONG_S = 2.5

@@ -6,7 +6,7 @@ growth is N values of about 8 kB of JSON for N keys, beside the 75 MB of a worke
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
 
 KEYS = 10

@@ -14,7 +14,7 @@ from typing import ClassVar
 import gevent
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Event, Journey, Probe, Scenario, Survival
 
 LOAD_S = 0.05  # dataset.sql

@@ -7,7 +7,7 @@ comes back before all were asked for, so the report takes longer there than sixt
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     Burst,

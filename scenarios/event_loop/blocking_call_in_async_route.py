@@ -7,7 +7,7 @@ connection stays with the worker that took it, so with two workers the connectio
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     Chart,

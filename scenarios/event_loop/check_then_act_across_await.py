@@ -8,7 +8,7 @@ A lock in the process leaves one reader per worker.
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     Burst,

@@ -11,7 +11,7 @@ import time
 import gevent
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
 
 HEALTH_EVERY_S = 0.02

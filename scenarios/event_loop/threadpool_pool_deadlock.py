@@ -6,7 +6,7 @@ wait for a connection: none can go on until the pool's timeout.  With one reques
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Burst, Chart, Claim, Condition, FinalRead, Probe, Scenario, Survival
 
 POOL_TIMEOUT_S = 2  # POOL_TIMEOUT_S in all targets

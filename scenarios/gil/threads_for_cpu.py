@@ -12,7 +12,7 @@ has one number of computing threads throughout.
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Survival, Upstream
 
 SWITCH_S = 0.005  # sys.getswitchinterval()

@@ -7,7 +7,7 @@ again with another slash at its end: 2 (D + U), however deep, because no level i
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, OpenLoad, Probe, Scenario, Survival
 
 OWN = 4  # D: /openapi.json, /docs, /docs/oauth2-redirect and /redoc, before all others

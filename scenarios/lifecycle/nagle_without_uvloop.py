@@ -7,7 +7,7 @@ later at 100 ticks per second; what uvloop takes is a fraction of a millisecond,
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival
 
 DELAYED_ACK_S = 0.040  # TCP_DELACK_MIN of Linux

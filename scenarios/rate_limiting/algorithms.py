@@ -18,7 +18,7 @@ import gevent
 import redis
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Kind, Probe, Scenario, Survival
 
 LIMIT = 20  # LIMIT in all targets

@@ -9,7 +9,7 @@ import time
 
 from locust import task
 
-from lab.loadgen.users import LabUser
+from lab.generator.users import LabUser
 from lab.model import (
     BeforeAfter,
     Chart,

@@ -4,8 +4,8 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from lab.errors import UsageError
 from lab.target.servers.kind import LOOP_PACKAGES, PARSER_PACKAGES, ServerKind
+from lab.words.errors import UsageError
 
 LOOPS = tuple(LOOP_PACKAGES)
 PARSERS = tuple(PARSER_PACKAGES)

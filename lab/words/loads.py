@@ -1,0 +1,349 @@
+"""Load shapes: what is sent, when, and everything that is asked of a shape.  Part of the words of ``lab.model``, which offers them too.
+
+A new shape is a class here and a method in ``lab/generator/drive.py`` that performs it; nothing else names the shapes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+Arrivals: TypeAlias = Literal["poisson", "uniform"]
+
+BOUNDED_BY_COUNT_S = 60.0
+"""For a load that ends when it is done: a journey, a number of requests."""
+
+BURST_MARGIN_S = 30.0
+"""For the answers to a burst and what the user class does before it."""
+
+JOURNEY_S = 2.0
+"""What a journey takes, roughly; nobody knows before."""
+
+
+def part_of(total: int, process: int, processes: int) -> int:
+    """How many of ``total`` fall to a process when they are dealt round, like cards."""
+    return (total - process + processes - 1) // processes
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+class Shape:
+    """What is asked of every shape, with the answers that hold for most.  ``duration_s`` is that of the condition."""
+
+    is_open = False
+    """Whether requests are planned at instants that do not depend on the answers."""
+    walks = False
+    """Whether each user walks the user class's ``journey``."""
+
+    @property
+    def spacing(self) -> Arrivals:
+        """How an open load's requests are spaced."""
+        return "poisson"
+
+    @property
+    def members(self) -> int:
+        """Users that it has from the start, each with a connection."""
+        raise NotImplementedError
+
+    @property
+    def by_clock(self) -> bool:
+        """Whether it ends by the clock; else it ends when it is done."""
+        return True
+
+    @property
+    def bursts(self) -> int:
+        """How many instants there are at which requests are released together; 0 for none."""
+        return 0
+
+    @property
+    def population(self) -> int:
+        """Users of a closed loop, who send again when they are answered; 0 where there are none."""
+        return 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long a user of a closed loop thinks between an answer and the next request."""
+        return 0.0
+
+    @property
+    def most_requests(self) -> int | None:
+        """After how many requests it ends; None where it does not count them."""
+        return None
+
+    @property
+    def fresh_connections(self) -> bool:
+        """Whether every request opens a connection."""
+        return False
+
+    @property
+    def most_processes(self) -> int:
+        """Among how many generator processes it can be shared."""
+        return self.members
+
+    def can_spread(self, workers: int) -> bool:
+        """Whether every worker can have a connection of this load, and keep it."""
+        return self.members >= workers and not self.fresh_connections
+
+    def lasts_s(self, duration_s: float) -> float:
+        """From its start (or the end of its warm-up) to its last request, if all goes well."""
+        return duration_s
+
+    def longest_s(self, duration_s: float) -> float:
+        """How long that may take before the load counts as hung."""
+        return self.lasts_s(duration_s) if self.by_clock else max(duration_s, BOUNDED_BY_COUNT_S)
+
+    def stages_over(self, duration_s: float) -> tuple["Stage", ...]:
+        """The stretches of constant rate of an open load; empty for another."""
+        return ()
+
+    def words(self, duration_s: float) -> str:
+        """The load as a page says it."""
+        raise NotImplementedError
+
+    @property
+    def brief(self) -> str:
+        """The load in a few words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ClosedLoad(Shape):
+    """``users`` who each send, wait for the answer, think, and send again.
+
+    With ``requests`` the load ends after that many requests in total instead of after the condition's duration.
+    ``reconnect`` opens a new TCP connection for every request.  ``spread`` (here and in the other shapes) spreads the connections evenly
+    over the server's workers before the load starts: reopened until each worker has its share, bounded and recorded.
+    """
+
+    users: int
+    think_s: float = 0.0
+    requests: int | None = None
+    reconnect: bool = False
+    spread: bool = False
+    shape: Literal["closed"] = "closed"
+
+    def __post_init__(self) -> None:
+        if self.spread and self.reconnect:
+            raise ValueError(
+                "ClosedLoad: spread deals the connections over the workers, reconnect gives them up; take one"
+            )
+
+    @property
+    def members(self) -> int:
+        return self.users
+
+    @property
+    def by_clock(self) -> bool:
+        return self.requests is None
+
+    @property
+    def population(self) -> int:
+        return self.users
+
+    @property
+    def pause_s(self) -> float:
+        return self.think_s
+
+    @property
+    def most_requests(self) -> int | None:
+        return self.requests
+
+    @property
+    def fresh_connections(self) -> bool:
+        return self.reconnect
+
+    def shared(self, process: int, processes: int) -> "ClosedLoad":
+        """The part of one generator process; the parts add up to the whole exactly."""
+        requests = self.requests
+        if requests is not None:
+            before = sum(part_of(self.users, one, processes) for one in range(process))
+            after = before + part_of(self.users, process, processes)
+            requests = requests * after // self.users - requests * before // self.users
+        return replace(self, users=part_of(self.users, process, processes), requests=requests)
+
+    def words(self, duration_s: float) -> str:
+        think = f", think {self.think_s:g} s" if self.think_s else ""
+        end = f", {self.requests} requests in all" if self.requests else f", {duration_s:g} s"
+        fresh = ", a new connection each time" if self.reconnect else ""
+        return f"{_number(self.users, 'user')} in a loop{think}{end}{fresh}"
+
+    @property
+    def brief(self) -> str:
+        think = f" thinking {self.think_s:g} s" if self.think_s else ""
+        return f"{self.users} users{think}" + (f", {self.requests} requests" if self.requests else "")
+
+
+@dataclass(frozen=True)
+class OpenLoad(Shape):
+    """Requests planned at instants that do not depend on the answers.
+
+    They are handed to ``connections`` that are open at the start; where none is free a further one is opened.
+    """
+
+    rate_per_s: float
+    arrivals: Arrivals = "poisson"
+    connections: int = 128
+    spread: bool = False
+    shape: Literal["open"] = "open"
+
+    is_open = True
+
+    @property
+    def spacing(self) -> Arrivals:
+        return self.arrivals
+
+    @property
+    def members(self) -> int:
+        return self.connections
+
+    def stages_over(self, duration_s: float) -> tuple["Stage", ...]:
+        return (Stage(self.rate_per_s, duration_s),)
+
+    def shared(self, process: int, processes: int) -> "OpenLoad":
+        """The connections of one generator process; its arrivals are shared by ``Trace.share``."""
+        return replace(self, connections=part_of(self.connections, process, processes))
+
+    def words(self, duration_s: float) -> str:
+        return f"{self.rate_per_s:g} requests/s, {self.arrivals} arrivals, {duration_s:g} s"
+
+    @property
+    def brief(self) -> str:
+        return f"open {self.rate_per_s:g}/s {self.arrivals}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a ``StagedLoad``."""
+
+    rate_per_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class StagedLoad(Shape):
+    """An open load whose rate changes in steps (overload and recovery)."""
+
+    stages: tuple[Stage, ...]
+    arrivals: Arrivals = "poisson"
+    connections: int = 256
+    spread: bool = False
+    shape: Literal["staged"] = "staged"
+
+    is_open = True
+
+    @property
+    def spacing(self) -> Arrivals:
+        return self.arrivals
+
+    @property
+    def members(self) -> int:
+        return self.connections
+
+    def lasts_s(self, duration_s: float) -> float:
+        return sum(stage.duration_s for stage in self.stages)
+
+    def stages_over(self, duration_s: float) -> tuple[Stage, ...]:
+        return self.stages
+
+    def shared(self, process: int, processes: int) -> "StagedLoad":
+        """The connections of one generator process; its arrivals are shared by ``Trace.share``."""
+        return replace(self, connections=part_of(self.connections, process, processes))
+
+    def words(self, duration_s: float) -> str:
+        return "staged: " + ", ".join(f"{one.rate_per_s:g}/s for {one.duration_s:g} s" for one in self.stages)
+
+    @property
+    def brief(self) -> str:
+        return "staged " + " then ".join(f"{stage.rate_per_s:g}/s" for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Burst(Shape):
+    """``requests`` released at one instant on connections that are already open; ``repeats`` bursts, ``every_s`` apart."""
+
+    requests: int
+    repeats: int = 1
+    every_s: float = 0.0
+    spread: bool = False
+    shape: Literal["burst"] = "burst"
+
+    @property
+    def members(self) -> int:
+        return self.requests
+
+    @property
+    def by_clock(self) -> bool:
+        return False
+
+    @property
+    def bursts(self) -> int:
+        return self.repeats
+
+    @property
+    def most_processes(self) -> int:
+        """One: the instant is one clock's."""
+        return 1
+
+    def lasts_s(self, duration_s: float) -> float:
+        return max(self.every_s * self.repeats, 1.0)
+
+    def longest_s(self, duration_s: float) -> float:
+        return self.every_s * self.repeats + BURST_MARGIN_S
+
+    def shared(self, process: int, processes: int) -> "Burst":
+        """All of it."""
+        return self
+
+    def words(self, duration_s: float) -> str:
+        return f"{self.requests} requests at one instant" + (f", {self.repeats} times" if self.repeats > 1 else "")
+
+    @property
+    def brief(self) -> str:
+        return f"burst of {self.requests}" + (f" x {self.repeats}" if self.repeats > 1 else "")
+
+
+@dataclass(frozen=True)
+class Journey(Shape):
+    """``users`` who each walk one sequence of requests once (the user class's ``journey`` method)."""
+
+    users: int = 1
+    spread: bool = False
+    shape: Literal["journey"] = "journey"
+
+    walks = True
+
+    @property
+    def members(self) -> int:
+        return self.users
+
+    @property
+    def by_clock(self) -> bool:
+        return False
+
+    def lasts_s(self, duration_s: float) -> float:
+        return JOURNEY_S
+
+    def shared(self, process: int, processes: int) -> "Journey":
+        """The users of one generator process."""
+        return replace(self, users=part_of(self.users, process, processes))
+
+    def words(self, duration_s: float) -> str:
+        return f"{self.users} {'user walks' if self.users == 1 else 'users walk'} a sequence once"
+
+    @property
+    def brief(self) -> str:
+        return f"journey of {self.users}"
+
+
+Load: TypeAlias = ClosedLoad | OpenLoad | StagedLoad | Burst | Journey
+SHAPES: tuple[type[Load], ...] = (ClosedLoad, OpenLoad, StagedLoad, Burst, Journey)
+
+
+def load_of(values: Mapping[str, Any]) -> Load:
+    """The load that a plan's JSON describes, without the checks of ``lab.words.codec`` (and without importing them).  Raises KeyError."""
+    kind = {one.shape: one for one in SHAPES}[values["shape"]]
+    given = {name: value for name, value in values.items() if name != "shape"}
+    if "stages" in given:
+        given["stages"] = tuple(Stage(**one) for one in given["stages"])
+    return kind(**given)
