@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from analysis.facts import TrialFacts, reduce_trial
 from analysis.frames import FolderLike, RunLike, Trial, open_trial
-from analysis.metrics import METRICS, STANDARD, parse_metric
+from analysis.metrics import METRICS, STANDARD
 from analysis.model import GateResult
 from analysis.statistics import LEVEL
 from analysis.survival import fault_metrics
@@ -18,6 +18,7 @@ FOR_GATES = (
     "loop_lag_max_s", "loop_lag_p50_s", "threads_borrowed_max", "server_in_flight_max", "requests_per_pid_min", "requests_per_pid_max",
     "response_mean_bytes",
 )  # fmt: skip
+from lab.words.metrics import parse_metric
 """Metrics that gates, doubts and the regime read besides."""
 OVERHEAD_S = 2.0
 """Start and stop of a server around a trial, for "M minutes"."""

@@ -19,13 +19,14 @@ from analysis.case import collect
 from analysis.doubting import most_overloaded
 from analysis.facts import TrialFacts
 from analysis.gates import spoiled_by, spoiled_pairs
-from analysis.metrics import METRICS, Refusal, family_of, unit_of
+from analysis.metrics import METRICS, Refusal, family_of
 from analysis.model import Estimate, GateResult
 from analysis.readings import fewest_left
 from analysis.verdicts import EQUIVALENCE
 from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
 from lab.run.grid import ARMS, cell_name, harm_of, metric_of, server_name
 from lab.store import RunFolder
+from lab.words.metrics import unit_of
 
 Word: TypeAlias = Literal["gone", "smaller", "the same", "larger", "unclear", "not told"]
 WORKERS: dict[Word, str] = {

@@ -4,9 +4,10 @@ import difflib
 from collections.abc import Sequence
 
 from analysis.charts.kinds import CHARTS
-from analysis.metrics import METRICS, parse_metric
+from analysis.metrics import METRICS
 from lab.model import GotchaPlan, MetricExpression
 from lab.words.errors import UsageError
+from lab.words.metrics import parse_metric
 
 
 def _metrics(plan: GotchaPlan) -> list[tuple[str, str]]:

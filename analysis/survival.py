@@ -7,11 +7,11 @@ variant and fault.  A hole that the scenario names is a *limit*: measured, shown
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.metrics import parse_metric
 from analysis.model import GotchaVerdict, VerdictName
 from analysis.verdicts import worst
 from lab.catalog.faults import ANSWERS, RECOVERS, SEEN
 from lab.model import GotchaPlan, Survival
+from lab.words.metrics import parse_metric
 
 LIMIT, NOT_TOLD = "limit", "not told"
 

@@ -17,6 +17,7 @@ from lab.words.loads import OpenLoad as OpenLoad
 from lab.words.loads import Stage as Stage
 from lab.words.loads import StagedLoad as StagedLoad
 from lab.words.looks import SecondLook as SecondLook
+from lab.words.metrics import Notation
 from lab.words.references import MetricExpression as MetricExpression
 from lab.words.references import MetricRef as MetricRef
 from lab.words.surroundings import App as App
@@ -164,6 +165,7 @@ CLAIM_KINDS: tuple[Kind, ...] = ("harm", "mechanism", "fix", "tax", "hold")
 class Claim:
     """One sentence that a measurement can refute.
 
+    ``metric`` is written as a value: ``naive.sql_calls("load")`` (``lab.words.metrics``).
     ``predict`` gives the prediction for a condition, or None where the claim does not speak of it; ``formula`` is the same in
     print and ``source`` says where it comes from.  ``tolerance`` is a share of the prediction; 0 asks for equality in every
     trial.  ``null`` is what the metric reads when there is no effect (1 for a ratio); with it a measurement between the two is
@@ -173,7 +175,7 @@ class Claim:
     id: str
     kind: Kind
     statement: str
-    metric: str
+    metric: Notation
     predict: Callable[[Condition], float | None]
     formula: str
     source: str
@@ -187,7 +189,7 @@ class Claim:
 class Chart:
     """A chart by the name of its kind (``analysis.charts.KINDS``).  ``title`` states the finding and may quote claims like ``answer``.
 
-    ``metric`` has no variant: every variant is drawn.  ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
+    ``metric`` has no variant (``each.latency_p99_s``): every variant is drawn.  A timeline may name one of its own quantities instead.  ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
     ``conditions`` limits it to these labels; ``theory`` names the claims whose predictions are drawn beside the measurement.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.frames import CENSORED, HTTP_ERROR, OK, TIMEOUT, Ints, Trial, memory_trial, window_ns
-from analysis.metrics import METRICS, Refusal, measure, unit_of
+from analysis.metrics import METRICS, Refusal, measure
 from lab.model import Burst, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
 from lab.words.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
@@ -18,6 +18,7 @@ SECOND = 1_000_000_000
 def trial_of(
     load: Load, planned_s: list[float], took_s: list[float], duration_s: float, **record: object
 ) -> tuple[Trial, Condition]:
+from lab.words.metrics import unit_of
     condition = Condition("one", load, duration_s=duration_s)
     planned = START_NS + (np.asarray(planned_s) * SECOND).astype(np.int64)
     done = planned + (np.asarray(took_s) * SECOND).astype(np.int64)

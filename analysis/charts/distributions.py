@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from analysis.charts.model import ChartData, ChartUnavailable, Panel, Picture, Role, Series
 from analysis.charts.select import conditions_of, trials_of, y_words
 from analysis.frames import CENSORED, OK, TIMEOUT, Trial, in_window
-from analysis.metrics import parse_metric
 from analysis.metrics.latency import samples_needed
 from lab.model import Chart, Condition
+from lab.words.metrics import parse_metric
 
 ECDF_POINTS = 240
 PERCENTILES = tuple(1 - 10 ** -(nines / 16) for nines in range(0, 4 * 16 + 1))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from analysis.answers import sentence
 from analysis.charts.model import ChartData, ChartUnavailable
 from analysis.frames import Trial, open_trial
-from analysis.metrics import METRICS, Refusal, measure, parse_metric, unit_of
+from analysis.metrics import METRICS, Refusal, measure
 from analysis.model import ClaimVerdict, Estimate
 from analysis.statistics import of_ratios, of_values
 from lab.model import Chart, ClaimPlan, Condition, MetricExpression, Scalar
+from lab.words.metrics import own_unit, parse_metric
 
 _WORDS = {
     "users": "users", "workers": "workers", "rate_per_s": "offered rate", "requests": "requests at once", "level": "level",
@@ -63,7 +64,7 @@ def axis_label(name: str) -> str:
 
 def axis_unit(name: str) -> str:
     """The unit that a parameter's name ends in."""
-    return "requests/s" if name.startswith("rate") else unit_of(name)
+    return "requests/s" if name.startswith("rate") else own_unit(name)
 
 
 def metric_words(metric: str) -> str:

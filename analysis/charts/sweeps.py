@@ -22,8 +22,9 @@ from analysis.charts.select import (
     y_words,
 )
 from analysis.frames import OK, Trial
-from analysis.metrics import parse_metric, unit_of, unit_of_expression
+from analysis.metrics import unit_of_expression
 from lab.model import Chart, ClaimPlan, Condition, MetricExpression, Scalar
+from lab.words.metrics import parse_metric, unit_of
 
 PLAN_FIELDS = {
     "plan_rows_visited": "rows_visited", "plan_rows_returned": "rows_returned", "plan_blks": "shared_blks",
@@ -40,7 +41,7 @@ def unit_of_chart(chart: Chart) -> str:
     """The unit of the chart's metric."""
     if " / " in chart.metric:
         return unit_of_expression(MetricExpression.parse(chart.metric))
-    return unit_of(parse_metric(chart.metric)[0])
+    return unit_of(*parse_metric(chart.metric))
 
 
 def _is_numeric(values: Sequence[Scalar | None]) -> bool:

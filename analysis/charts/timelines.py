@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from analysis.charts.model import ChartData, ChartUnavailable, Mark, Panel, Picture, Series
 from analysis.charts.select import conditions_of, trials_of, y_words
 from analysis.frames import OK, Trial
-from analysis.metrics import parse_metric
 from lab.model import Chart, Condition
+from lab.words.metrics import parse_metric
 
 BINS = 60
 LEAST_BIN_S = 0.1

@@ -1,4 +1,4 @@
-"""Metrics: one table, name -> function of a trial.  The unit is the end of the name; an argument stands in brackets.
+"""Metrics: one table, name -> function of a trial.  Units and arguments are the word's own (``lab.words.metrics``).
 
 Rates and times are taken from the measured window (after the warm-up, before the drain), counts from the whole load, because the
 services' own counters cannot be split.  ``docs/verdicts.md`` lists every name; a test holds it to this table.
@@ -6,8 +6,9 @@ services' own counters cannot be split.  ``docs/verdicts.md`` lists every name; 
 
 from analysis.frames import Trial
 from analysis.metrics import counts, database, fits, hold, latency, marginal, overload, server
-from analysis.metrics.base import Context, Family, Metric, MetricRefused, Refusal, unit_of
+from analysis.metrics.base import Context, Family, Metric, MetricRefused, Refusal
 from lab.model import Condition, GotchaPlan, MetricExpression, MetricRef
+from lab.words.metrics import QUANTITIES, unit_of
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -20,12 +21,6 @@ STANDARD = (
     "throughput_rps", "latency_p50_s", "latency_p99_s", "cpu_server_s_per_request", "requests_ok", "error_share",
 )  # fmt: skip
 """What every trial is measured by besides what the claims and charts ask for."""
-
-
-def parse_metric(text: str) -> tuple[str, str]:
-    """``name[argument]`` as name and argument; for a chart's metric, which has no variant."""
-    name, _, rest = text.strip().partition("[")
-    return name, rest.removesuffix("]")
 
 
 def family_of(ref: MetricRef) -> Family:
@@ -46,10 +41,8 @@ def claimed_families(plan: GotchaPlan, condition: str) -> set[Family]:
 
 
 def unit_of_expression(expression: MetricExpression) -> str:
-    """The unit of a claim's number: that of the metric, or x for the ratio of two.  A scenario's own number may name its unit: ``final[idle_s]``."""
-    ref = expression.numerator
-    own = unit_of(ref.arg) if ref.metric in ("final", "observed") else ""
-    return "x" if expression.denominator else unit_of(ref.metric) or own
+    """The unit of a claim's number: that of the metric, or x for the ratio of two."""
+    return "x" if expression.denominator else unit_of(expression.numerator.metric, expression.numerator.arg)
 
 
 def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg: str = "") -> float | Refusal:
@@ -57,9 +50,10 @@ def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg
     metric = METRICS.get(name)
     if metric is None:
         return Refusal(f"there is no metric {name!r}", "docs/verdicts.md lists them.", "unknown")
-    if metric.argument_needed and not arg:
-        return Refusal(f"{name} needs an argument", f"Write {name}[{metric.argument}].", "unknown")
-    if arg and not metric.argument:
+    quantity = QUANTITIES[name]
+    if quantity.needed and not arg:
+        return Refusal(f"{name} needs an argument", f"Write {name}[{quantity.argument}].", "unknown")
+    if arg and not quantity.argument:
         return Refusal(f"{name} takes no argument", f"Write {name}.", "unknown")
     if condition.duet and metric.family == "rate":
         return Refusal(
@@ -73,5 +67,5 @@ def measure(trial: Trial, plan: GotchaPlan, condition: Condition, name: str, arg
 
 __all__ = [
     "METRICS", "STANDARD", "Context", "Family", "Metric", "MetricRefused", "Refusal",
-    "claimed_families", "family_of", "measure", "parse_metric", "unit_of", "unit_of_expression",
+    "claimed_families", "family_of", "measure", "unit_of_expression",
 ]  # fmt: skip

@@ -52,26 +52,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table.  ``argument`` says what may stand in brackets ("" = nothing), ``queues`` that it grows with a backlog."""
+    """What a name of ``lab.words.metrics`` (which has its unit and its argument) is computed by; ``queues``: it grows with a backlog."""
 
     name: str
     family: Family
     function: Callable[[Context], float]
-    argument: str = ""
-    argument_needed: bool = False
     queues: bool = False
-
-
-UNITS = (
-    ("_s_per_request", "s/request"), ("_per_request", "per request"), ("_per_burst", "per burst"),
-    ("_latency_s", "s"), ("_s", "s"), ("_rps", "requests/s"), ("_bytes", "B"), ("_share", "share"), ("_ratio", "x"),
-)  # fmt: skip
-"""Unit by the end of a metric's name; a name with none of these ends is a count."""
-
-
-def unit_of(metric: str) -> str:
-    """The unit of a metric, from its name: ``latency_p99_s`` is in seconds; "" for a count."""
-    return next((unit for end, unit in UNITS if metric.endswith(end)), "")
 
 
 def refuse(reason: str, hint: str = "", kind: RefusalKind = "not_applicable") -> MetricRefused:

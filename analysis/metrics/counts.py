@@ -7,7 +7,6 @@ import numpy as np
 from analysis.frames import CENSORED, HTTP_ERROR, OK, in_window, is_timed, window_ns
 from analysis.metrics.base import Context, Metric, need_samples, outcome_is, refuse, selected, unanswered
 
-NAME = "request name"
 
 
 def _seconds(context: Context) -> float:
@@ -147,22 +146,22 @@ def makespan(context: Context) -> float:
 
 
 METRICS = [
-    Metric("throughput_rps", "rate", throughput, NAME),
-    Metric("sent_rps", "rate", sent_rate, NAME),
-    Metric("offered_rps", "rate", offered_rate, NAME),
-    Metric("requests_sent", "count", requests_sent, NAME),
-    Metric("requests_ok", "count", requests_ok, NAME),
-    Metric("requests_censored", "count", requests_censored, NAME),
-    Metric("ok_per_burst", "count", ok_per_burst, NAME),
-    Metric("error_share", "share", error_share, NAME),
-    Metric("status_count", "count", status_count, "status code", argument_needed=True),
-    Metric("responses_5xx", "count", responses_5xx, NAME),
-    Metric("response_mean_bytes", "count", response_mean_bytes, NAME),
-    Metric("requests_per_pid_min", "count", lambda c: float(_per_pid(c, only_ok=False).min()), NAME),
-    Metric("requests_per_pid_max", "count", lambda c: float(_per_pid(c, only_ok=False).max()), NAME),
-    Metric("ok_per_pid_min", "count", lambda c: float(_per_pid(c, only_ok=True).min()), NAME),
-    Metric("ok_per_pid_max", "count", lambda c: float(_per_pid(c, only_ok=True).max()), NAME),
-    Metric("pids_seen", "count", pids_seen, NAME),
-    Metric("max_in_flight", "count", max_in_flight, NAME),
+    Metric("throughput_rps", "rate", throughput),
+    Metric("sent_rps", "rate", sent_rate),
+    Metric("offered_rps", "rate", offered_rate),
+    Metric("requests_sent", "count", requests_sent),
+    Metric("requests_ok", "count", requests_ok),
+    Metric("requests_censored", "count", requests_censored),
+    Metric("ok_per_burst", "count", ok_per_burst),
+    Metric("error_share", "share", error_share),
+    Metric("status_count", "count", status_count),
+    Metric("responses_5xx", "count", responses_5xx),
+    Metric("response_mean_bytes", "count", response_mean_bytes),
+    Metric("requests_per_pid_min", "count", lambda c: float(_per_pid(c, only_ok=False).min())),
+    Metric("requests_per_pid_max", "count", lambda c: float(_per_pid(c, only_ok=False).max())),
+    Metric("ok_per_pid_min", "count", lambda c: float(_per_pid(c, only_ok=True).min())),
+    Metric("ok_per_pid_max", "count", lambda c: float(_per_pid(c, only_ok=True).max())),
+    Metric("pids_seen", "count", pids_seen),
+    Metric("max_in_flight", "count", max_in_flight),
     Metric("makespan_s", "time", makespan),
 ]

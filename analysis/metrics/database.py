@@ -189,29 +189,27 @@ def per_burst(count: Callable[[Context], float]) -> Callable[[Context], float]:
     return value
 
 
-def _family(name: str, count: Callable[[Context], float], argument: str, needed: bool = False) -> Iterable[Metric]:
-    yield Metric(name, "count", count, argument, needed)
-    yield Metric(f"{name}_per_request", "count", per_request(count), argument, needed)
-    yield Metric(f"{name}_per_burst", "count", per_burst(count), argument, needed)
+def _family(name: str, count: Callable[[Context], float]) -> Iterable[Metric]:
+    yield Metric(name, "count", count)
+    yield Metric(f"{name}_per_request", "count", per_request(count))
+    yield Metric(f"{name}_per_burst", "count", per_burst(count))
 
 
-QUERY = "name of a query"
-EXPLAINED = "name of an explained request"
 METRICS = [
-    *_family("sql_calls", _sql("calls"), QUERY),
-    *_family("sql_rows", _sql("rows"), QUERY),
-    *_family("sql_blks", _sql("shared_blks"), QUERY),
-    *_family("redis_calls", redis_calls, "command"),
-    *_family("rows_read", rows_read, "table"),
-    Metric("plan_rows_visited", "count", _plan("rows_visited"), EXPLAINED),
-    Metric("plan_rows_returned", "count", _plan("rows_returned"), EXPLAINED),
-    Metric("plan_blks", "count", _plan("shared_blks"), EXPLAINED),
-    Metric("plan_temp_blks", "count", _plan("temp_blks"), EXPLAINED),
+    *_family("sql_calls", _sql("calls")),
+    *_family("sql_rows", _sql("rows")),
+    *_family("sql_blks", _sql("shared_blks")),
+    *_family("redis_calls", redis_calls),
+    *_family("rows_read", rows_read),
+    Metric("plan_rows_visited", "count", _plan("rows_visited")),
+    Metric("plan_rows_returned", "count", _plan("rows_returned")),
+    Metric("plan_blks", "count", _plan("shared_blks")),
+    Metric("plan_temp_blks", "count", _plan("temp_blks")),
     Metric("sessions_opened", "count", sessions_opened),
-    Metric("connections_peak", "count", connections_peak, "state"),
+    Metric("connections_peak", "count", connections_peak),
     Metric("redis_memory_bytes", "memory", redis_memory),
-    *_family("service_reading", service_reading, "service.name", needed=True),
-    *_family("final", _kept("final_reads", "final read"), "name of a final read", needed=True),
-    *_family("observed", _kept("observed", "observed count"), "name the user class gave", needed=True),
+    *_family("service_reading", service_reading),
+    *_family("final", _kept("final_reads", "final read")),
+    *_family("observed", _kept("observed", "observed count")),
     Metric("events_count", "count", lambda context: float(len(context.trial.record.events))),
 ]

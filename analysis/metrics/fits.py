@@ -131,11 +131,10 @@ def flat_ratio(context: Context) -> float:
     return float(y[-1] / y[0])
 
 
-ARGUMENT = "latency, plan_rows_visited or plan_blks"
 METRICS = [
-    Metric("fit_slope", "count", _of_line(lambda line: line.slope), ARGUMENT, argument_needed=True),
-    Metric("fit_intercept", "count", _of_line(lambda line: line.intercept), ARGUMENT, argument_needed=True),
-    Metric("fit_r2", "count", _of_line(lambda line: line.r2), ARGUMENT, argument_needed=True),
-    Metric("fit_knee_ratio", "count", lambda context: knee_ratio(*points(context)), ARGUMENT, argument_needed=True),
-    Metric("fit_flat_ratio", "count", flat_ratio, ARGUMENT, argument_needed=True),
+    Metric("fit_slope", "count", _of_line(lambda line: line.slope)),
+    Metric("fit_intercept", "count", _of_line(lambda line: line.intercept)),
+    Metric("fit_r2", "count", _of_line(lambda line: line.r2)),
+    Metric("fit_knee_ratio", "count", lambda context: knee_ratio(*points(context))),
+    Metric("fit_flat_ratio", "count", flat_ratio),
 ]

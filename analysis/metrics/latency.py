@@ -147,23 +147,22 @@ def latency_at_level(context: Context) -> float:
     return float(np.median(np.append(times, [math.inf] * int(unknown))))
 
 
-NAME = "request name"
 METRICS = [
-    *(Metric(f"latency_{p}_s", "time", _quantile("done_ns", "planned_ns", q, "latency"), NAME, queues=True)
+    *(Metric(f"latency_{p}_s", "time", _quantile("done_ns", "planned_ns", q, "latency"), queues=True)
       for p, q in QUANTILES.items()),
-    Metric("latency_mean_s", "time", _mean("done_ns", "planned_ns"), NAME, queues=True),
-    Metric("latency_max_s", "time", _max("done_ns", "planned_ns"), NAME, queues=True),
-    *(Metric(f"service_{p}_s", "time", _quantile("done_ns", "sent_ns", q, "service time"), NAME, queues=True)
+    Metric("latency_mean_s", "time", _mean("done_ns", "planned_ns"), queues=True),
+    Metric("latency_max_s", "time", _max("done_ns", "planned_ns"), queues=True),
+    *(Metric(f"service_{p}_s", "time", _quantile("done_ns", "sent_ns", q, "service time"), queues=True)
       for p, q in QUANTILES.items()),
-    Metric("service_mean_s", "time", _mean("done_ns", "sent_ns"), NAME, queues=True),
-    Metric("service_max_s", "time", _max("done_ns", "sent_ns"), NAME, queues=True),
-    *(Metric(f"first_byte_{p}_s", "time", _quantile("first_byte_ns", "sent_ns", q, "time to the first byte"), NAME,
+    Metric("service_mean_s", "time", _mean("done_ns", "sent_ns"), queues=True),
+    Metric("service_max_s", "time", _max("done_ns", "sent_ns"), queues=True),
+    *(Metric(f"first_byte_{p}_s", "time", _quantile("first_byte_ns", "sent_ns", q, "time to the first byte"),
              queues=True) for p, q in QUANTILES.items() if p in ("p50", "p99")),
-    *(Metric(f"error_latency_{p}_s", "time", _error_quantile(q), NAME, queues=True)
+    *(Metric(f"error_latency_{p}_s", "time", _error_quantile(q), queues=True)
       for p, q in QUANTILES.items() if p in ("p50", "p99")),
-    *(Metric(f"client_lag_{p}_s", "time", _of_client("dispatched_ns", "planned_ns", q, "client lag"), NAME)
+    *(Metric(f"client_lag_{p}_s", "time", _of_client("dispatched_ns", "planned_ns", q, "client lag"))
       for p, q in QUANTILES.items() if p in ("p50", "p99")),
-    *(Metric(f"connection_wait_{p}_s", "time", _of_client("sent_ns", "dispatched_ns", q, "connection wait"), NAME,
+    *(Metric(f"connection_wait_{p}_s", "time", _of_client("sent_ns", "dispatched_ns", q, "connection wait"),
              queues=True) for p, q in QUANTILES.items() if p in ("p50", "p99")),
-    Metric("latency_at_level_s", "time", latency_at_level, "level", argument_needed=True),
+    Metric("latency_at_level_s", "time", latency_at_level),
 ]  # fmt: skip

@@ -33,6 +33,6 @@ def _cost(context: Context) -> tuple[float, float]:
 
 
 METRICS = [
-    Metric("cpu_marginal_s_per_request", "cpu", lambda context: _cost(context)[0], "server, postgres, redis or celery"),
-    Metric("cpu_idle_cores", "cpu", lambda context: _cost(context)[1], "server, postgres, redis or celery"),
+    Metric("cpu_marginal_s_per_request", "cpu", lambda context: _cost(context)[0]),
+    Metric("cpu_idle_cores", "cpu", lambda context: _cost(context)[1]),
 ]

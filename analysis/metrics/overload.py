@@ -171,6 +171,6 @@ def recovery(context: Context) -> float:
 
 METRICS = [
     Metric("capacity_rps", "rate", capacity),
-    Metric("time_to_breach_s", "time", time_to_breach, "limit in seconds"),
-    Metric("recovery_s", "time", recovery, "limit in seconds"),
+    Metric("time_to_breach_s", "time", time_to_breach),
+    Metric("recovery_s", "time", recovery),
 ]

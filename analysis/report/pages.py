@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from analysis.charts.units import human
-from analysis.metrics import unit_of
 from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, GateResult, GotchaVerdict, PairValues, VerdictName
 from analysis.report.figures import answered_text, interval_text, predicted_text, value_text
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
@@ -19,6 +18,7 @@ SHOWN_METRICS = (
     ("throughput_rps", "throughput"), ("latency_p50_s", "median"), ("latency_p99_s", "p99"),
     ("cpu_server_s_per_request", "server CPU per request"), ("error_share", "errors"),
 )  # fmt: skip
+from lab.words.metrics import unit_of
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lab.catalog.asked import require_values
 from lab.catalog.faults import survival_of
 from lab.model import (
     Chart,
@@ -149,6 +150,7 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     target = root / "targets" / slug
     path = root / "scenarios" / f"{slug}.py"
     scenario = load_scenario(path)
+    require_values(scenario)
     for variant in sorted(
         target.glob("*.py")
     ):  # a target that cannot be compiled is refused here, not after a minute of load

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Survival, Upstream
+from lab.words.metrics import Arm, Notation
+from lab.words.modes import ANSWER_500, CUT, PASS, STALL, SWALLOW, Mode
 
 BEGINS_S = 1.5
 """Long enough that pools are filled and every user has had answers."""
@@ -41,10 +43,10 @@ class Fault:
     lasting: bool = True
 
 
-def _switched(mode: str, label: str, lasts_s: float = LASTS_S) -> tuple[Event, ...]:
+def _switched(mode: Mode, label: str, lasts_s: float = LASTS_S) -> tuple[Event, ...]:
     return (
         Event(BEGINS_S, "fault", statement=mode, label=f"{label}"),
-        Event(BEGINS_S + lasts_s, "fault", statement="pass", label=f"{label}: over"),
+        Event(BEGINS_S + lasts_s, "fault", statement=PASS, label=f"{label}: over"),
     )
 
 
@@ -54,8 +56,8 @@ def _cuts(label: str, times: int = 4) -> tuple[Event, ...]:
     for number in range(times):
         at = BEGINS_S + number * LASTS_S / times
         found += (
-            Event(at, "fault", statement="cut", label=label),
-            Event(at + CUT_S, "fault", statement="pass", label=f"{label}: over"),
+            Event(at, "fault", statement=CUT, label=label),
+            Event(at + CUT_S, "fault", statement=PASS, label=f"{label}: over"),
         )
     return tuple(found)
 
@@ -63,8 +65,8 @@ def _cuts(label: str, times: int = 4) -> tuple[Event, ...]:
 def _service_faults(name: str, service: Literal["postgres", "redis"]) -> tuple[Fault, ...]:
     """What may happen to a service that is spoken to over TCP."""
     return (
-        Fault(f"{name} refuses", service, service, _switched("cut", f"{name} refuses")),
-        Fault(f"{name} stalls", service, service, _switched("stall", f"{name} stalls")),
+        Fault(f"{name} refuses", service, service, _switched(CUT, f"{name} refuses")),
+        Fault(f"{name} stalls", service, service, _switched(STALL, f"{name} stalls")),
         Fault(f"{name} cuts", service, service, _cuts(f"{name} cuts"), lasting=False),
     )
 
@@ -72,9 +74,9 @@ def _service_faults(name: str, service: Literal["postgres", "redis"]) -> tuple[F
 FAULTS: tuple[Fault, ...] = (
     *_service_faults("PostgreSQL", "postgres"),
     *_service_faults("Redis", "redis"),
-    Fault("Redis swallows connects", "redis", "redis", _switched("swallow", "Redis swallows connects")),
-    Fault("upstream stalls", "upstream", "upstream", _switched("stall", "upstream stalls")),
-    Fault("upstream errs", "upstream", "upstream", _switched("answer_500", "upstream errs")),
+    Fault("Redis swallows connects", "redis", "redis", _switched(SWALLOW, "Redis swallows connects")),
+    Fault("upstream stalls", "upstream", "upstream", _switched(STALL, "upstream stalls")),
+    Fault("upstream errs", "upstream", "upstream", _switched(ANSWER_500, "upstream errs")),
     Fault("worker killed", "server", "", (Event(BEGINS_S, "kill", "worker", label="worker killed"),), lasting=False),
     Fault("pool process killed", "pool", "", (Event(BEGINS_S, "kill", "child", label="pool process killed"),), lasting=False),
     Fault("client leaves", "client", "target", _cuts("client leaves"), lasting=False),
@@ -120,7 +122,7 @@ def condition_of(scenario: Scenario, survival: Survival, fault: Fault) -> Condit
     )  # fmt: skip
 
 
-def _claim(name: str, statement: str, metric: str, bound: float, relation: str, spoken: frozenset[str]) -> Claim:
+def _claim(name: str, statement: str, metric: Notation, bound: float, relation: str, spoken: frozenset[str]) -> Claim:
     return Claim(
         name, "hold", statement, metric, relation=relation,  # type: ignore[arg-type]
         predict=lambda condition: bound if condition.fault in spoken else None, tolerance=0.0,
@@ -140,18 +142,18 @@ def claims_of(survival: Survival, faults: Sequence[Fault]) -> Iterator[Claim]:
             continue
         within, again = survival.answer_within_s, survival.recover_within_s
         yield _claim(
-            f"{variant}_{ANSWERS}", f"every request is answered within {within:g} s", f"{variant}.hold_answer_s",
+            f"{variant}_{ANSWERS}", f"every request is answered within {within:g} s", Arm(variant).hold_answer_s,
             within, "at_most", held,
         )  # fmt: skip
         yield _claim(
             f"{variant}_{RECOVERS}", f"no request fails later than {again:g} s after the fault",
-            f"{variant}.hold_recovery_s", again, "at_most", held,
+            Arm(variant).hold_recovery_s, again, "at_most", held,
         )  # fmt: skip
         for word, metric in survival.ledger.items():
-            yield _claim(f"{variant}_{word}", f"nothing is {word}", f"{variant}.{metric}", 0.0, "about", held)
+            yield _claim(f"{variant}_{word}", f"nothing is {word}", Notation(f"{variant}.{metric}"), 0.0, "about", held)
         if lasting:
             yield _claim(
-                f"{variant}_{SEEN}", "the fault can be seen in the log or in an answer", f"{variant}.hold_signs", 1.0,
+                f"{variant}_{SEEN}", "the fault can be seen in the log or in an answer", Arm(variant).hold_signs, 1.0,
                 "at_least", lasting,
             )  # fmt: skip
 

@@ -86,6 +86,7 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import Chart, Claim, ClosedLoad, Condition, Probe, Scenario
+from lab.words.metrics import correct, each, naive
 
 WORK_S = 0.02  # seconds; WORK_S in both targets
 USERS = 10
@@ -107,20 +108,20 @@ SCENARIO = Scenario(
     probes=(Probe("/answer", body={{"value": 42}}),),
     claims=(
         Claim(
-            "naive_throughput", "harm", "naive throughput is 1/S however many users there are", "naive.throughput_rps",
+            "naive_throughput", "harm", "naive throughput is 1/S however many users there are", naive.throughput_rps,
             predict=lambda c: 1 / WORK_S, formula="1 / S", source="single server queue",
         ),
         Claim(
-            "blocked", "mechanism", "the event loop is held for a whole call", "naive.loop_lag_max_s", relation="at_least",
+            "blocked", "mechanism", "the event loop is held for a whole call", naive.loop_lag_max_s, relation="at_least",
             predict=lambda c: 0.9 * WORK_S, tolerance=0.0, formula="0.9 S", source="nothing runs while the loop is held",
         ),
         Claim(
-            "correct_throughput", "fix", "correct throughput is N/S", "correct.throughput_rps",
+            "correct_throughput", "fix", "correct throughput is N/S", correct.throughput_rps,
             predict=lambda c: c.number("users") / WORK_S, formula="N / S", source="Little's law", tolerance=0.15,
         ),
     ),
     charts=(
-        Chart("sweep", "throughput_rps", "Naive serves {{naive_throughput:.0f}}/s, correct {{correct_throughput:.0f}}/s",
+        Chart("sweep", each.throughput_rps, "Naive serves {{naive_throughput:.0f}}/s, correct {{correct_throughput:.0f}}/s",
               x="users", theory=("naive_throughput", "correct_throughput")),
     ),
     answer="Naive serves {{naive_throughput:.0f}} requests/s; correct serves {{correct_throughput:.0f}}.",

@@ -27,11 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.words.modes import MODES, mode_of
+
 if TYPE_CHECKING:
     from lab.processes import Guard
 
 CHUNK = 65536
-MODES = ("pass", "delay", "drop_replies", "drop_first_replies", "cut", "stall", "refuse", "swallow", "answer_500")
 BACKLOG = 1024
 FILLERS = 4
 """More than enough for a queue of one, whatever else wants to connect."""
@@ -57,14 +58,12 @@ class Proxy:
         self.resumed = asyncio.Event()
 
     def set_mode(self, text: str) -> None:
-        """Switch.  Raises ValueError for an unknown mode."""
-        name, _, amount = text.partition(":")
-        if name not in MODES:
-            raise ValueError(f"unknown mode {text!r}")
-        self.mode, self.amount = name, float(amount or 0)
+        """Switch.  Raises ValueError for a text that is no mode."""
+        mode = mode_of(text)
+        self.mode, self.amount = mode.name, mode.amount
         self.resumed.set()
         self.resumed = asyncio.Event()
-        if name in ("cut", "swallow"):
+        if mode.name in ("cut", "swallow"):
             for writer in list(self.open):
                 writer.transport.abort()
         self.switched()

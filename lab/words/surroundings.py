@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lab.words.modes import PASS, mode_of
+
 
 @dataclass(frozen=True)
 class Server:
@@ -46,7 +48,7 @@ class Event:
     runs a statement now), ``child`` (a pool's process of the first), ``server`` (the whole tree), ``celery`` (the whole trees),
     ``celery_main`` (without the pool), ``celery_child`` (one pool process).  ``start`` starts the server or the Celery worker again.
     ``sql`` and ``redis`` run ``statement``.
-    ``fault`` sets the fault proxy's mode to ``statement``.
+    ``fault`` sets the fault proxy's mode to ``statement`` (a value of ``lab.words.modes``).
     """
 
     at_s: float
@@ -54,6 +56,11 @@ class Event:
     whom: str = ""
     statement: str = ""
     label: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a fault that is no mode of the proxy."""
+        if self.action == "fault":
+            mode_of(self.statement)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,11 @@ class CeleryWorker:
 
 @dataclass(frozen=True)
 class Proxy:
-    """The fault proxy and where it stands: in front of the target, PostgreSQL, Redis or the upstream."""
+    """The fault proxy, where it stands (in front of the target, PostgreSQL, Redis or the upstream) and how it begins."""
 
     where: Literal["target", "postgres", "redis", "upstream"] = "target"
-    mode: str = "pass"
+    mode: str = PASS
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no mode."""
+        mode_of(self.mode)

@@ -11,7 +11,7 @@ from lab.words.surroundings import CeleryWorker, Upstream
 class BeforeAfter:
     """The finding in one line: the same number of the naive and of the fixed app under one condition.
 
-    ``metric`` has no variant ("throughput_rps", "latency_p50_s[2 parts] / latency_p50_s[1 part]"); ``words`` name it with its unit as one
+    ``metric`` has no variant (``each.throughput_rps``, ``each.sql_calls("load") / each.sql_calls``); ``words`` name it with its unit as one
     says it ("requests per second", "queries for one expiry"); ``situation`` is what happens, in a sentence without formula letters.
     ``condition`` is a label, ``fixed`` the variant that is shown beside naive.
     """
@@ -29,7 +29,7 @@ class Survival:
 
     ``user`` works steadily (``users`` of them, closed loop) and counts what it did.  ``answer_within_s`` is the longest that any request may
     take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
-    maps a word ("lost", "doubled", "leaked") to a metric that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
+    maps a word ("lost", "doubled", "leaked") to a metric of each variant (``each.final("lost")``) that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
     beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
     ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs that can never succeed (``poison``:
     the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here, or

@@ -26,6 +26,11 @@ from lab.model import (
     Survival,
     Upstream,
 )
+from lab.words.modes import drop_first_replies
+from lab.words.metrics import Arm, correct, each, naive
+
+reservation = Arm("reservation")
+tempting = Arm("tempting")
 
 POOL_SIZE = 20  # POOL_SIZE in all targets: more than there are retries at once
 CUSTOMERS = 10
@@ -129,7 +134,7 @@ SCENARIO = Scenario(
     parts=(18,),
     catalogue_ids=("id-retry-dup", "id-check-then-act", "id-replay-shape", "id-no-fingerprint", "id-stuck-key", "id-crash-between"),
     before_after=BeforeAfter(
-        "final[orders]", "orders placed by 10 customers", LOST,
+        each.final("orders"), "orders placed by 10 customers", LOST,
         "Ten customers retry a POST because the reply to the first was lost.",
     ),
     labels={
@@ -145,7 +150,7 @@ SCENARIO = Scenario(
     contract_differs="the key is a header of the contract: naive has none, correct asks for it",
     conditions=(
         placed(
-            LOST, Journey(CUSTOMERS), "Customer", CUSTOMERS, proxy=Proxy("target", f"drop_first_replies:{CUSTOMERS}"), forced=True,
+            LOST, Journey(CUSTOMERS), "Customer", CUSTOMERS, proxy=Proxy("target", drop_first_replies(CUSTOMERS)), forced=True,
             variants=WITHOUT_RESERVATION,
         ),
         placed(AT_ONCE, Burst(RETRIES), "Impatient", 1),
@@ -177,111 +182,111 @@ SCENARIO = Scenario(
     queries={"keys": "%idempotency_keys%"},
     survival=Survival(
         user="Steady", answer_within_s=4.5, recover_within_s=LEASE_S + 1.0, upstream=Upstream(CHARGE_S),
-        ledger={"doubled": "final[doubled]", "charged": "final[charged_twice]"},
+        ledger={"doubled": each.final("doubled"), "charged": each.final("charged_twice")},
         without=("Redis refuses", "Redis stalls", "Redis cuts", "Redis swallows connects"),  # correct does not use it
     ),
     claims=(
         Claim(
-            "duplicates", "harm", "each lost reply is one more order", "naive.final[orders]",
+            "duplicates", "harm", "each lost reply is one more order", naive.final("orders"),
             predict=lambda c: labelled(c, LOST, 2.0 * CUSTOMERS), tolerance=0.0, null=CUSTOMERS,
             formula="N (1 + 1) = 2 x 10, each reply lost once", source="RFC 9110, 9.2.2: POST is not idempotent, a retry is another request",
         ),
         Claim(
-            "charged", "harm", "and one more charge", "naive.final[charges]",
+            "charged", "harm", "and one more charge", naive.final("charges"),
             predict=lambda c: labelled(c, LOST, 2.0 * CUSTOMERS), tolerance=0.0, null=CUSTOMERS,
             formula="N (1 + 1) = 2 x 10", source="the provider's own count; RFC 9110, 9.2.2",
         ),
         Claim(
-            "lost", "mechanism", "every customer lost one reply", "naive.observed[lost_replies]",
+            "lost", "mechanism", "every customer lost one reply", naive.observed("lost_replies"),
             predict=lambda c: labelled(c, LOST, float(CUSTOMERS)), tolerance=0.0,
             formula="N", source="the fault proxy cuts the connection when the reply comes back",
         ),
         Claim(
-            "all_at_once", "harm", "GET, pay, SETEX: ten retries at once place ten orders", "tempting.final[orders]",
+            "all_at_once", "harm", "GET, pay, SETEX: ten retries at once place ten orders", tempting.final("orders"),
             predict=lambda c: in_burst(c, float(RETRIES)), tolerance=0.0, null=1.0,
             formula="C = 10", source="Redis documentation: GET reserves nothing, and all ten ask before the first has paid", headline=AT_ONCE,
         ),
         Claim(
-            "crash", "harm", "a crash while it pays charges the customer again", "tempting.final[charges]",
+            "crash", "harm", "a crash while it pays charges the customer again", tempting.final("charges"),
             predict=lambda c: labelled(c, KILLED, 2.0), tolerance=0.0, null=1.0,
             formula="1 + 1 for each crash", source="Brandur Leach, Implementing Stripe-like Idempotency Keys in Postgres: foreign state mutations",
         ),
         Claim(
-            "shape", "harm", "its replay is another answer", "tempting.observed[other_answers]",
+            "shape", "harm", "its replay is another answer", tempting.observed("other_answers"),
             predict=lambda c: labelled(c, CHECKED, 1.0), tolerance=0.0,
             formula="1 of 1", source="FastAPI documentation, Handling Errors: HTTPException answers {\"detail\": ...}",
         ),
         Claim(
-            "wrong", "harm", "another order under the same key gets the old one's answer", "tempting.observed[wrong_replays]",
+            "wrong", "harm", "another order under the same key gets the old one's answer", tempting.observed("wrong_replays"),
             predict=lambda c: labelled(c, CHECKED, 1.0), tolerance=0.0,
             formula="1 of 1", source="draft-ietf-httpapi-idempotency-key-header, 2.4, Idempotency Fingerprint: the key alone is compared here",
         ),
         Claim(
-            "stuck", "harm", "a key that is reserved first is stuck after a crash: the customer gives up", "reservation.observed[gave_up]",
+            "stuck", "harm", "a key that is reserved first is stuck after a crash: the customer gives up", reservation.observed("gave_up"),
             predict=lambda c: labelled(c, KILLED, 1.0), tolerance=0.0, null=0.0,
             formula="1 for each crash", source="nobody takes back the reservation of a dead process; measured here",
         ),
         Claim(
-            "stuck_for", "mechanism", "it is stuck for as long as an answer is kept: a day", "reservation.final[key_life_s]",
+            "stuck_for", "mechanism", "it is stuck for as long as an answer is kept: a day", reservation.final("key_life_s"),
             predict=lambda c: labelled(c, KILLED, float(RESULT_TTL_S)), tolerance=0.01,
             formula="86,400 s, less the run", source="one time to live for the reservation and the answer",
         ),
         Claim(
-            "reserved", "mechanism", "of ten retries at once it lets one pay", "reservation.final[orders]",
+            "reserved", "mechanism", "of ten retries at once it lets one pay", reservation.final("orders"),
             predict=lambda c: labelled(c, AT_ONCE, 1.0), tolerance=0.0,
             formula="1", source="Redis documentation, SET with NX: one caller sets the key",
         ),
         Claim(
-            "one_each", "fix", "with a unique key in the database every intended order is placed once", "correct.final[orders]",
+            "one_each", "fix", "with a unique key in the database every intended order is placed once", correct.final("orders"),
             predict=lambda c: c.number("intended"), tolerance=0.0,
             formula="N", source="PostgreSQL documentation, INSERT ... ON CONFLICT: one caller inserts or takes over the row", headline=AT_ONCE,
         ),
         Claim(
-            "charged_once", "fix", "and charged once, even when the process dies while it pays", "correct.final[charges]",
+            "charged_once", "fix", "and charged once, even when the process dies while it pays", correct.final("charges"),
             predict=lambda c: c.number("intended"), tolerance=0.0,
             formula="N", source="Stripe documentation, Idempotent requests: a repeated key has no second effect", headline=KILLED,
         ),
         Claim(
-            "same_answer", "fix", "a replay is the same bytes", "correct.observed[other_answers]",
+            "same_answer", "fix", "a replay is the same bytes", correct.observed("other_answers"),
             predict=lambda c: labelled(c, CHECKED, 0.0), tolerance=0.0, formula="0", source="the answer itself is stored",
         ),
         Claim(
-            "refused", "fix", "another order under the key is refused", "correct.status_count[422]",
+            "refused", "fix", "another order under the key is refused", correct.status_count(422),
             predict=lambda c: labelled(c, CHECKED, 1.0), tolerance=0.0,
             formula="1", source="draft-ietf-httpapi-idempotency-key-header, 2.7, Error Handling: 422",
         ),
         Claim(
-            "not_stuck", "fix", "nobody gives up after a crash: the lease ends", "correct.observed[gave_up]",
+            "not_stuck", "fix", "nobody gives up after a crash: the lease ends", correct.observed("gave_up"),
             predict=lambda c: labelled(c, KILLED, 0.0), tolerance=0.0, null=1.0,
             formula="0, as the lease of 3.5 s is shorter than 40 tries x 0.25 s", source="the row is free when its locked_until has passed",
         ),
         Claim(
-            "control", "mechanism", "where no reply is lost no order is doubled", "naive.final[orders]",
+            "control", "mechanism", "where no reply is lost no order is doubled", naive.final("orders"),
             predict=lambda c: float(CUSTOMERS) if c.control else None, tolerance=0.0, formula="N", source="no retry",
         ),
         Claim(
-            "statements", "tax", "the key costs two statements for each order", "correct.sql_calls[keys]",
+            "statements", "tax", "the key costs two statements for each order", correct.sql_calls("keys"),
             predict=lambda c: 2.0 * CUSTOMERS if c.control else None, tolerance=0.0, null=0.0,
             formula="2 N = 2 x 10", source="one INSERT ... ON CONFLICT before the payment, one UPDATE in the transaction of the order",
         ),
     ),
     charts=(
         Chart(
-            "counts", "final[orders]", "Ten orders whose reply was lost were placed {duplicates:.0f} times without a key; with a unique key, 10",
+            "counts", each.final("orders"), "Ten orders whose reply was lost were placed {duplicates:.0f} times without a key; with a unique key, 10",
             y_label="orders placed", conditions=(LOST, NOTHING), theory=("duplicates", "one_each", "control"),
         ),
         Chart(
-            "counts", "final[orders]",
+            "counts", each.final("orders"),
             "Ten retries at once: placed {all_at_once:.0f} times with GET, pay, SETEX; with a unique key, {one_each:.0f}",
             y_label="orders placed", conditions=(AT_ONCE, AT_ONCE_4), theory=("all_at_once", "reserved", "one_each"),
         ),
         Chart(
-            "counts", "final[charges]",
+            "counts", each.final("charges"),
             "Killed while it pays: charged {crash:.0f} times with GET, pay, SETEX; with a key for the provider, {charged_once:.0f}",
             y_label="charges at the provider", conditions=(KILLED,), theory=("crash", "charged_once"),
         ),
         Chart(
-            "counts", "observed[gave_up]", "Killed while it pays: with a key reserved for a day the customer never gets an answer",
+            "counts", each.observed("gave_up"), "Killed while it pays: with a key reserved for a day the customer never gets an answer",
             y_label="customers who give up after 40 tries", conditions=(KILLED,), theory=("stuck", "not_stuck"),
         ),
     ),

@@ -12,6 +12,9 @@ from locust import task
 
 from lab.generator.users import LabUser, Reply
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Probe, Scenario, Stage, StagedLoad, Survival
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
 
 MAX_LINES = 1000  # MAX_LINES in the targets
 MAX_ERRORS = 20  # MAX_ERRORS in correct
@@ -212,7 +215,7 @@ SCENARIO = Scenario(
     constants={"MAX_LINES": MAX_LINES, "MAX_ERRORS": MAX_ERRORS},
     contract_differs="the errors are part of the contract: FastAPI documents the 422 alone, correct its one problem",
     before_after=BeforeAfter(
-        "observed[unreadable]", "of 11 errors that a client cannot read", "every failure",
+        each.observed("unreadable"), "of 11 errors that a client cannot read", "every failure",
         "A client that expects `detail` to be text meets eleven kinds of failure.",
     ),
     labels={"naive": "FastAPI's defaults", "correct": "one RFC 9457 problem", "tempting": "handlers for FastAPI's exceptions"},
@@ -237,7 +240,7 @@ SCENARIO = Scenario(
         ),
     ),
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"unreadable": "observed[unreadable]"}, variants=("correct",),
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"unreadable": each.observed("unreadable")}, variants=("correct",),
     ),
     probes=(
         Probe("/products/1", body={"name": "Green tea", "price_cents": 450}),
@@ -246,95 +249,95 @@ SCENARIO = Scenario(
     ),
     claims=(
         Claim(
-            "shapes", "harm", "eleven kinds of failure come back in three shapes", "naive.observed[shapes]",
+            "shapes", "harm", "eleven kinds of failure come back in three shapes", naive.observed("shapes"),
             predict=lambda c: for_kinds(c, 1, 3), tolerance=0.0,
             formula="JSON with a text, JSON with a list, plain text", source=SHAPES, headline="every failure",
         ),
         Claim(
-            "unreadable", "harm", "a client that expects detail: str cannot read seven of eleven", "naive.observed[unreadable]",
+            "unreadable", "harm", "a client that expects detail: str cannot read seven of eleven", naive.observed("unreadable"),
             predict=lambda c: for_kinds(c, 0, len(WRONG_INPUTS) + len(TEXTS)), tolerance=0.0,
             formula="3 wrong inputs + 2 bugs + 1 middleware + 1 body limit", source=SHAPES, headline="every failure",
         ),
         Claim(
-            "card_numbers", "harm", "the answer to a misspelt field repeats the card number that was sent", "naive.observed[card_numbers]",
+            "card_numbers", "harm", "the answer to a misspelt field repeats the card number that was sent", naive.observed("card_numbers"),
             predict=lambda c: for_items(c, 1), tolerance=0.0,
             formula="1: the input of a missing member is the object that lacks it", source=ECHO, headline="10 wrong items",
         ),
         Claim(
-            "amplification", "harm", "a body of wrong items is answered with many times its bytes", "naive.observed[amplification]",
+            "amplification", "harm", "a body of wrong items is answered with many times its bytes", naive.observed("amplification"),
             predict=lambda c: for_items(c, echoed_bytes(items(c)) / len(wrong_body(items(c)))), tolerance=0.02,
             formula="(n errors of type, loc, msg, input + the body) / bytes of the body", source=ECHO, headline="1000 wrong items",
         ),
         Claim(
-            "errors", "mechanism", "1000 wrong items and a missing field are 1001 errors", "naive.observed[errors]",
+            "errors", "mechanism", "1000 wrong items and a missing field are 1001 errors", naive.observed("errors"),
             predict=lambda c: for_items(c, items(c) + 1), tolerance=0.0,
             formula="items + 1", source=ECHO, headline="1000 wrong items",
         ),
         Claim(
-            "undocumented", "mechanism", "six of nine failures are not in the OpenAPI document", "naive.observed[undocumented]",
+            "undocumented", "mechanism", "six of nine failures are not in the OpenAPI document", naive.observed("undocumented"),
             predict=lambda c: for_kinds(c, 2, 6), tolerance=0.0,
             formula="all but the 3 wrong inputs: FastAPI documents the 422 alone",
             source="fastapi/openapi/utils.py: only the 422 is added to a route's responses", headline="every failure",
         ),
         Claim(
-            "happened", "mechanism", "each of the eleven requests failed", "naive.observed[failures]",
+            "happened", "mechanism", "each of the eleven requests failed", naive.observed("failures"),
             predict=lambda c: for_kinds(c, len(REFUSALS), len(KINDS["every failure"]), 1), tolerance=0.0,
             formula="one each", source="counted by status", headline="every failure",
         ),
         Claim(
-            "tempting_shapes", "mechanism", "handlers for the exceptions that FastAPI exports leave three shapes", "tempting.observed[shapes]",
+            "tempting_shapes", "mechanism", "handlers for the exceptions that FastAPI exports leave three shapes", tempting.observed("shapes"),
             predict=lambda c: for_kinds(c, 2, 3), tolerance=0.0,
             formula="the problem, the router's JSON, the middleware's text",
             source="the router raises Starlette's HTTPException, the parent of FastAPI's (FastAPI documentation, Handling Errors)",
             headline="every failure",
         ),
         Claim(
-            "tempting_unreadable", "mechanism", "and the client cannot read two failures", "tempting.observed[unreadable]",
+            "tempting_unreadable", "mechanism", "and the client cannot read two failures", tempting.observed("unreadable"),
             predict=lambda c: for_kinds(c, 0, 2), tolerance=0.0,
             formula="1 middleware + 1 body limit", source=SHAPES, headline="every failure",
         ),
         Claim(
-            "one_shape", "fix", "all eleven come back in one shape", "correct.observed[shapes]",
+            "one_shape", "fix", "all eleven come back in one shape", correct.observed("shapes"),
             predict=lambda c: for_kinds(c, 1, 1), tolerance=0.0, formula="1", source="RFC 9457", headline="every failure",
         ),
         Claim(
-            "readable", "fix", "the client reads all of them", "correct.observed[unreadable]",
+            "readable", "fix", "the client reads all of them", correct.observed("unreadable"),
             predict=lambda c: for_kinds(c, 0, 0), tolerance=0.0, formula="0", source="RFC 9457: detail is a string", headline="every failure",
         ),
         Claim(
-            "documented", "fix", "and each is in the OpenAPI document", "correct.observed[undocumented]",
+            "documented", "fix", "and each is in the OpenAPI document", correct.observed("undocumented"),
             predict=lambda c: for_kinds(c, 0, 0), tolerance=0.0,
             formula="0", source="a documented default response stands for all others", headline="every failure",
         ),
         Claim(
-            "no_card", "fix", "the card number is not in the answer", "correct.observed[card_numbers]",
+            "no_card", "fix", "the card number is not in the answer", correct.observed("card_numbers"),
             predict=lambda c: for_items(c, 0), tolerance=0.0, formula="0", source="input, ctx and msg are left out", headline="10 wrong items",
         ),
         Claim(
-            "bounded", "fix", "the answer does not grow with the number of mistakes", "correct.observed[answer_bytes]", relation="at_most",
+            "bounded", "fix", "the answer does not grow with the number of mistakes", correct.observed("answer_bytes"), relation="at_most",
             predict=lambda c: for_items(c, 4096), tolerance=0.0,
             formula=f"{MAX_ERRORS} errors of at most 200 bytes", source="the code's setting MAX_ERRORS", headline="1000 wrong items",
         ),
         Claim(
-            "server_text", "tax", "what is not an HTTP request does not reach the app: the server answers text", "correct.observed[unreadable]",
+            "server_text", "tax", "what is not an HTTP request does not reach the app: the server answers text", correct.observed("unreadable"),
             predict=lambda c: for_kinds(c, 0, 0, 1) if c.params.get("kinds") == "no request" else None, tolerance=0.0,
             formula="1", source="uvicorn/protocols/http/httptools_impl.py: a parser error is answered there",
         ),
         Claim(
             "problem_bytes", "tax", "a problem is longer than FastAPI's own 404",
-            "correct.observed[not_found_bytes] / naive.observed[not_found_bytes]",
+            correct.observed("not_found_bytes") / naive.observed("not_found_bytes"),
             predict=lambda c: for_kinds(c, len(NOT_FOUND) / len(PLAIN_404), len(NOT_FOUND) / len(PLAIN_404)), tolerance=0.01, null=1.0,
             formula="bytes of title, status, detail and errors / bytes of detail alone", source="RFC 9457, section 3.1: members of a problem",
             headline="every failure",
         ),
         Claim(
-            "own_kept", "fix", "an error body that a mounted application wrote passes unchanged", "correct.observed[kept]",
+            "own_kept", "fix", "an error body that a mounted application wrote passes unchanged", correct.observed("kept"),
             predict=lambda c: 1.0 if c.label == "mounted application" else None, tolerance=0.0,
             formula="1", source="the middleware rewrites only what was refused before a route was asked",
         ),
         Claim(
             "cpu", "tax", "the middleware costs little where nothing fails",
-            "correct.cpu_marginal_s_per_request[server] / naive.cpu_marginal_s_per_request[server]", relation="at_most",
+            correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"), relation="at_most",
             predict=lambda c: in_duet(c, 1.1), tolerance=0.1,
             formula="(the request + one more ASGI layer) / the request",
             source="counted from the code: three more Python calls, of hundreds for a request",
@@ -342,18 +345,18 @@ SCENARIO = Scenario(
     ),
     charts=(
         Chart(
-            "counts", "observed[shapes]",
+            "counts", each.observed("shapes"),
             "{happened:.0f} kinds of failure: {shapes:.0f} shapes by default, "
             "{tempting_shapes:.0f} with the usual handlers, {one_shape:.0f} with problems",
             y_label="shapes of an error", conditions=("refusals only", "every failure"), theory=("shapes", "tempting_shapes", "one_shape"),
         ),
         Chart(
-            "counts", "observed[unreadable]", "A client that expects detail: str cannot read {unreadable:.0f} of {happened:.0f} failures",
+            "counts", each.observed("unreadable"), "A client that expects detail: str cannot read {unreadable:.0f} of {happened:.0f} failures",
             y_label="failures that the client cannot read", conditions=("refusals only", "every failure"),
             theory=("unreadable", "tempting_unreadable", "readable"),
         ),
         Chart(
-            "sweep", "observed[amplification]", "The default 422 sends back {amplification:.0f} times the bytes of the request",
+            "sweep", each.observed("amplification"), "The default 422 sends back {amplification:.0f} times the bytes of the request",
             x="items", x_label="wrong items in the body", y_label="bytes of the answer / bytes of the body", log_x=True,
             theory=("amplification",),
         ),

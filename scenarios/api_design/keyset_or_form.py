@@ -11,6 +11,10 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, Journey, Probe, Scenario, Survival
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
+with_sqlakeyset = Arm("with_sqlakeyset")
 
 ROWS = 200_000  # dataset.sql
 GROUP = 25  # rows of one time
@@ -98,7 +102,7 @@ SCENARIO = Scenario(
     parts=(9, 3),
     catalogue_ids=("pg-keyset-or-form", "pg-keyset-constant", "pg-keyset-tie"),
     before_after=BeforeAfter(
-        "latency_at_level_s[190000]", "for the page at row 190,000", "depth",
+        each.latency_at_level_s(190_000), "for the page at row 190,000", "depth",
         "A client asks for one page of 50 rows, deep in the list, by a keyset cursor.",
     ),
     labels={
@@ -123,88 +127,88 @@ SCENARIO = Scenario(
     ),
     claims=(
         Claim(
-            "or_rows", "harm", "the OR at depth 100,000 reads 100,050 rows for 50", "naive.plan_rows_visited[100k]",
+            "or_rows", "harm", "the OR at depth 100,000 reads 100,050 rows for 50", naive.plan_rows_visited("100k"),
             predict=lambda c: deep(c, 100_000 + PAGE_SIZE), tolerance=0.0, null=PAGE_SIZE,
             formula="N + limit", source="PostgreSQL applies the OR as a filter (camunda/camunda issue 56138: 250,001 rows removed at offset 250,000)",
         ),
         Claim(
             "or_slower", "harm", "the page at depth 190,000 takes at least five times as long as with a row value",
-            "naive.latency_at_level_s[190000] / correct.latency_at_level_s[190000]", relation="at_least",
+            naive.latency_at_level_s(190_000) / correct.latency_at_level_s(190_000), relation="at_least",
             predict=lambda c: deep(c, 5.0), null=1.0,
             formula="(a + b N) / a, at least 5", source="measured here: b is 0.05 us an index entry or more, a a round trip of 1 to 2 ms",
         ),
         Claim(
-            "or_straight", "mechanism", "what the OR reads grows in a straight line with the depth", "naive.fit_slope[plan_rows_visited]",
+            "or_straight", "mechanism", "what the OR reads grows in a straight line with the depth", naive.fit_slope("plan_rows_visited"),
             predict=lambda c: deep(c, 1.0), tolerance=0.001,
             formula="one row more for each row before the page", source="N + limit",
         ),
         Claim(
-            "first_page", "mechanism", "the first page reads its own rows: the index is there and used", "naive.plan_rows_visited[first]",
+            "first_page", "mechanism", "the first page reads its own rows: the index is there and used", naive.plan_rows_visited("first"),
             predict=lambda c: deep(c, PAGE_SIZE), tolerance=0.0,
             formula="limit", source="ORDER BY follows the index",
         ),
         Claim(
-            "range_rows", "fix", "a row value reads 50 rows at any depth", "correct.plan_rows_visited[190k]",
+            "range_rows", "fix", "a row value reads 50 rows at any depth", correct.plan_rows_visited("190k"),
             predict=lambda c: deep(c, PAGE_SIZE), tolerance=0.0,
             formula="limit", source="one range of the index (PostgreSQL, Row Constructor Comparison; M. Winand, No Offset)",
         ),
         Claim(
-            "range_blks", "fix", "and at most 8 blocks", "correct.plan_blks[190k]", relation="at_most",
+            "range_blks", "fix", "and at most 8 blocks", correct.plan_blks("190k"), relation="at_most",
             predict=lambda c: deep(c, RANGE_BLKS), tolerance=0.0,
             formula="3 levels, 2 leaves, 3 heap pages",
             source="a B-tree of 200,000 entries has three levels; 50 neighbouring rows lie on one or two pages",
         ),
         Claim(
-            "sqlakeyset_rows", "fix", "sqlakeyset reads one group of equal times more, at any depth", "with_sqlakeyset.plan_rows_visited[190k]",
+            "sqlakeyset_rows", "fix", "sqlakeyset reads one group of equal times more, at any depth", with_sqlakeyset.plan_rows_visited("190k"),
             predict=lambda c: deep(c, GROUP + PAGE_SIZE + 1), tolerance=0.0,
             formula="group + limit + 1",
             source="sqlakeyset/paging.py, compare_tuples: a <= x AND (a < x OR id < y); one row more tells whether there is a next page",
         ),
         Claim(
-            "sqlakeyset_complete", "fix", "and shows every row", "with_sqlakeyset.observed[seen]",
+            "sqlakeyset_complete", "fix", "and shows every row", with_sqlakeyset.observed("seen"),
             predict=lambda c: walked(c, GROUPS_WALKED * GROUP), tolerance=0.0,
             formula="groups x g", source="it is the same set of rows", headline="ties of 25, pages of 10",
         ),
         Claim(
-            "tie_loses", "harm", "without the id, pages of 10 show 10 of each 25 rows with the same time", "tempting.observed[seen]",
+            "tie_loses", "harm", "without the id, pages of 10 show 10 of each 25 rows with the same time", tempting.observed("seen"),
             predict=lambda c: GROUPS_WALKED * c.number("page_size") if "page_size" in c.params else None,
             tolerance=0.0, null=GROUPS_WALKED * GROUP, headline="ties of 25, pages of 10",
             formula="groups x p for p up to g", source="'earlier than' leaves out the rest of the group",
         ),
         Claim(
-            "or_complete", "mechanism", "the OR is slow, not wrong", "naive.observed[seen]",
+            "or_complete", "mechanism", "the OR is slow, not wrong", naive.observed("seen"),
             predict=lambda c: walked(c, GROUPS_WALKED * GROUP), tolerance=0.0,
             formula="groups x g", source="it is the same set of rows", headline="ties of 25, pages of 10",
         ),
         Claim(
-            "range_complete", "fix", "the row value shows every row", "correct.observed[seen]",
+            "range_complete", "fix", "the row value shows every row", correct.observed("seen"),
             predict=lambda c: walked(c, GROUPS_WALKED * GROUP), tolerance=0.0,
             formula="groups x g", source="(time, id) is unique", headline="ties of 25, pages of 10",
         ),
         Claim(
-            "tax", "tax", "the first page takes no longer", "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]", relation="at_most",
+            "tax", "tax", "the first page takes no longer", correct.latency_at_level_s(0) / naive.latency_at_level_s(0), relation="at_most",
             predict=lambda c: deep(c, 1.0), tolerance=0.2, null=1.0,
             formula="1", source="it is the same statement",
         ),
     ),
     charts=(
         Chart(
-            "scaling", "plan_rows_visited", "An OR reads {or_rows:,.0f} rows for a page at depth 100,000; a row value reads {range_rows:.0f}",
+            "scaling", each.plan_rows_visited, "An OR reads {or_rows:,.0f} rows for a page at depth 100,000; a row value reads {range_rows:.0f}",
             x="level", x_label="rows before the page", y_label="rows read for a page of 50", conditions=("depth",), theory=("or_rows", "range_rows"),
         ),
         Chart(
-            "sweep", "latency_at_level_s", "With OR the time grows with the depth; with a row value it is constant",
+            "sweep", each.latency_at_level_s, "With OR the time grows with the depth; with a row value it is constant",
             x="level", x_label="rows before the page", y_label="median time of a page, s", conditions=("depth",),
         ),
         Chart(
-            "counts", "observed[seen]", "Without the id a reader sees {tie_loses:.0f} of {range_complete:.0f} rows",
+            "counts", each.observed("seen"), "Without the id a reader sees {tie_loses:.0f} of {range_complete:.0f} rows",
             y_label="rows seen", conditions=("ties of 25, pages of 10", "ties of 25, pages of 25"),
             theory=("tie_loses", "or_complete", "range_complete"),
         ),
     ),
     answer="At depth 100,000 the OR reads {or_rows:,.0f} rows for a page of 50, exactly what OFFSET reads; the row value reads {range_rows:.0f}. "
     "With the time alone a reader sees {tie_loses:.0f} of {range_complete:.0f} rows.",
-    survival=Survival(user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"gaps": "observed[gaps]"}),
+    survival=Survival(user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"gaps": each.observed("gaps")}),
     disagrees_with_source="Part 9 calls cursor pagination O(log n). That is true of one way to write it: the OR that many tutorials and libraries "
     "emit is O(n), and the shortcut without the id is fast and loses rows.",
 )  # fmt: skip

@@ -12,6 +12,7 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Explained, FinalRead, Journey, Probe, Scenario, Survival
+from lab.words.metrics import correct, each, naive
 
 MAX_PAGE_SIZE = 100  # MAX_PAGE_SIZE in both targets
 PAGE_SIZE = 50
@@ -144,7 +145,7 @@ SCENARIO = Scenario(
         "pg-keyset-constant", "fk-offset-skips-on-insert", "fk-offset-knee",
     ),
     before_after=BeforeAfter(
-        "latency_at_level_s[900000]", "for the page at row 900,000", "depth with index",
+        each.latency_at_level_s(900_000), "for the page at row 900,000", "depth with index",
         "A client asks for one page of 50 rows, deep in a list of a million.",
     ),
     labels={"naive": "LIMIT and OFFSET", "correct": "keyset cursor"},
@@ -179,113 +180,113 @@ SCENARIO = Scenario(
     final_reads=(FinalRead("orders", sql="SELECT count(*) FROM orders"),),
     claims=(
         Claim(
-            "rows_at_100k", "mechanism", "OFFSET 100000 reads 100,050 rows for 50", "naive.plan_rows_visited[100k]",
+            "rows_at_100k", "mechanism", "OFFSET 100000 reads 100,050 rows for 50", naive.plan_rows_visited("100k"),
             predict=lambda c: rows(c, DEPTHS["100k"] + PAGE_SIZE), tolerance=0.0,
             formula="N + limit (all rows without the index)", source=ROWS_LAW, headline="depth with index",
         ),
         Claim(
-            "rows_at_900k", "mechanism", "OFFSET 900000 reads 900,050 rows for 50", "naive.plan_rows_visited[900k]",
+            "rows_at_900k", "mechanism", "OFFSET 900000 reads 900,050 rows for 50", naive.plan_rows_visited("900k"),
             predict=lambda c: rows(c, DEPTHS["900k"] + PAGE_SIZE), tolerance=0.0,
             formula="N + limit (all rows without the index)", source=ROWS_LAW, headline="depth with index",
         ),
         Claim(
             "deep_page", "harm", "the page at offset 900,000 takes at least five times as long as with a keyset",
-            "naive.latency_at_level_s[900000] / correct.latency_at_level_s[900000]", relation="at_least",
+            naive.latency_at_level_s(900_000) / correct.latency_at_level_s(900_000), relation="at_least",
             predict=lambda c: indexed(c, 5.0), null=1.0,
             formula="(a + b N) / a, at least 5", source="measured here: b is about 0.1 us a row, a a few ms",
         ),
         Claim(
-            "straight", "mechanism", "the time grows in a straight line with the offset", "naive.fit_r2[latency]", relation="at_least",
+            "straight", "mechanism", "the time grows in a straight line with the offset", naive.fit_r2("latency"), relation="at_least",
             predict=lambda c: indexed(c, 0.95), tolerance=0.001,
             formula="a + b N: R2 near 1", source="each skipped row costs the same",
         ),
         Claim(
-            "no_knee", "mechanism", "there is no depth at which it breaks: the slope does not change", "naive.fit_knee_ratio[latency]",
+            "no_knee", "mechanism", "there is no depth at which it breaks: the slope does not change", naive.fit_knee_ratio("latency"),
             predict=lambda c: indexed(c, 1.0), tolerance=0.25,
             formula="1: the slope does not change", source="a + b N",
         ),
         Claim(
-            "first_page", "mechanism", "without the index page 1 already reads the whole table", "naive.plan_rows_visited[first]",
+            "first_page", "mechanism", "without the index page 1 already reads the whole table", naive.plan_rows_visited("first"),
             predict=lambda c: rows(c, PAGE_SIZE), tolerance=0.0,
             formula="limit with the index, all rows without", source="without an index on the order every row is read and sorted",
             headline="depth without index",
         ),
         Claim(
             "sort_on_disk", "mechanism", "without the index a page at 50,000 writes all rows to disk, and sorts them there in two steps",
-            "naive.plan_temp_blks[50k]",
+            naive.plan_temp_blks("50k"),
             predict=lambda c: 3 * ROWS * SORTED_ROW_B / 8192 if "index" in c.params and not c.params["index"] else None,
             formula="3 x rows x 34 B / 8 KiB: written, then merged (read and written); the last merge stops after 50,050 rows", tolerance=0.1,
             source="PostgreSQL, tuplesort.c; work_mem is 4 MB; the plan in part 3 shows such a sort",
         ),
         Claim(
-            "duplicates", "harm", "K rows inserted while you page show K rows twice", "naive.observed[duplicates]",
+            "duplicates", "harm", "K rows inserted while you page show K rows twice", naive.observed("duplicates"),
             predict=lambda c: drift(c, "inserts") if not c.params.get("inserts") or not c.params.get("deletes") else None, tolerance=0.0,
             formula="K = 5 x inserts a page", headline="7 inserts a page",
             source="each row inserted at the head pushes one row from the page just read to the next",
         ),
         Claim(
-            "losses", "harm", "K rows deleted while you page hide K others; inserts hide none", "naive.observed[losses]",
+            "losses", "harm", "K rows deleted while you page hide K others; inserts hide none", naive.observed("losses"),
             predict=lambda c: drift(c, "deletes") if not c.params.get("inserts") or not c.params.get("deletes") else None,
             tolerance=0.0, formula="K = 5 x deletes a page", headline="7 deletes a page",
             source="each row deleted behind the reader pulls one row past it",
         ),
         Claim(
-            "moved", "mechanism", "the rows really came and went", "naive.final[orders]",
+            "moved", "mechanism", "the rows really came and went", naive.final("orders"),
             predict=lambda c: ROWS + GAPS * (c.number("inserts") - c.number("deletes")) if "inserts" in c.params else None,
             tolerance=0.0, formula="rows + inserted - deleted", source="counted in the table", headline="7 deletes a page",
         ),
         Claim(
-            "keyset_rows", "fix", "the keyset reads 50 rows at any depth", "correct.plan_rows_visited[900k]",
+            "keyset_rows", "fix", "the keyset reads 50 rows at any depth", correct.plan_rows_visited("900k"),
             predict=lambda c: rows(c, PAGE_SIZE), tolerance=0.0,
             formula="limit (all rows without the index)", source="one range of the index (M. Winand, No Offset)", headline="depth with index",
         ),
         Claim(
-            "keyset_flat", "fix", "the deepest page of a keyset takes as long as its first", "correct.fit_flat_ratio[latency]",
+            "keyset_flat", "fix", "the deepest page of a keyset takes as long as its first", correct.fit_flat_ratio("latency"),
             relation="at_most", predict=lambda c: indexed(c, 1.0), tolerance=0.5,
             formula="1, and at most 1.5", source="the same number of rows at any depth",
         ),
         Claim(
-            "keyset_duplicates", "fix", "the keyset repeats nothing", "correct.observed[duplicates]",
+            "keyset_duplicates", "fix", "the keyset repeats nothing", correct.observed("duplicates"),
             predict=lambda c: 0.0 if "inserts" in c.params else None, tolerance=0.0,
             formula="0", source="the next page begins after a row, not after a number", headline="7 inserts a page",
         ),
         Claim(
-            "keyset_losses", "fix", "the keyset loses nothing", "correct.observed[losses]",
+            "keyset_losses", "fix", "the keyset loses nothing", correct.observed("losses"),
             predict=lambda c: 0.0 if "inserts" in c.params else None, tolerance=0.0,
             formula="0", source="the next page begins after a row, not after a number", headline="7 deletes a page",
         ),
         Claim(
-            "right_pages", "fix", "the keyset's pages are the same pages", "correct.observed[wrong_pages]",
+            "right_pages", "fix", "the keyset's pages are the same pages", correct.observed("wrong_pages"),
             predict=lambda c: 0.0 if "index" in c.params else None, tolerance=0.0,
             formula="0", source="both orders are total", headline="depth with index",
         ),
         Claim(
             "tax", "tax", "the first page of a keyset takes at most 30% longer",
-            "correct.latency_at_level_s[0] / naive.latency_at_level_s[0]", relation="at_most",
+            correct.latency_at_level_s(0) / naive.latency_at_level_s(0), relation="at_most",
             predict=lambda c: indexed(c, 1.0), tolerance=0.3, null=1.0,
             formula="1, and a cursor to make", source="the same statement but for OFFSET 0; Python makes the cursor of the last row",
         ),
     ),
     charts=(
         Chart(
-            "sweep", "latency_at_level_s", "With OFFSET the time grows in a straight line (R2 {straight:.3f}); with a keyset it is constant",
+            "sweep", each.latency_at_level_s, "With OFFSET the time grows in a straight line (R2 {straight:.3f}); with a keyset it is constant",
             x="level", x_label="rows before the page", y_label="median time of a page, s", conditions=("depth with index",),
         ),
         Chart(
-            "sweep", "latency_at_level_s", "Without the index every page pays for the sort, even page 1",
+            "sweep", each.latency_at_level_s, "Without the index every page pays for the sort, even page 1",
             x="level", x_label="rows before the page", y_label="median time of a page, s", conditions=("depth without index",),
         ),
         Chart(
-            "sweep", "plan_rows_visited", "OFFSET 100000 reads {rows_at_100k:,.0f} rows, the keyset {keyset_rows:.0f} at any depth",
+            "sweep", each.plan_rows_visited, "OFFSET 100000 reads {rows_at_100k:,.0f} rows, the keyset {keyset_rows:.0f} at any depth",
             x="level", x_label="rows before the page", y_label="rows read", conditions=("depth with index",),
         ),
         Chart(
-            "counts", "observed[duplicates]", "{duplicates.predicted:.0f} orders inserted while paging: {duplicates:.0f} orders seen twice",
+            "counts", each.observed("duplicates"), "{duplicates.predicted:.0f} orders inserted while paging: {duplicates:.0f} orders seen twice",
             y_label="orders seen twice", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
             theory=("duplicates", "keyset_duplicates"),
         ),
         Chart(
-            "counts", "observed[losses]", "{losses.predicted:.0f} orders deleted while paging: {losses:.0f} others never seen",
+            "counts", each.observed("losses"), "{losses.predicted:.0f} orders deleted while paging: {losses:.0f} others never seen",
             y_label="orders never seen", conditions=("nothing moves", "7 inserts a page", "7 deletes a page"),
             theory=("losses", "keyset_losses"),
         ),
@@ -293,7 +294,7 @@ SCENARIO = Scenario(
     answer="OFFSET 100000 reads {rows_at_100k:,.0f} rows for 50 and grows in a straight line (R2 {straight:.3f}); "
     "a keyset reads {keyset_rows:.0f} at any depth. {duplicates.predicted:.0f} inserts while paging show {duplicates:.0f} "
     "orders twice, {losses.predicted:.0f} deletes hide {losses:.0f}.",
-    survival=Survival(user="Steady", answer_within_s=4.5, recover_within_s=3.0, ledger={"gaps": "observed[gaps]"}),
+    survival=Survival(user="Steady", answer_within_s=4.5, recover_within_s=3.0, ledger={"gaps": each.observed("gaps")}),
     disagrees_with_source="Nothing breaks at 100k rows or past page 100: time grows in proportion to the offset from the first page "
     "on. The source's 1.2 s at OFFSET 50000 is a sort on disk, so a missing index, which page 1 pays as well. Inserts repeat rows "
     "but lose none; losses come from deletes.",

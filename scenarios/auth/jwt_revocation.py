@@ -31,6 +31,12 @@ from lab.model import (
     StagedLoad,
     Survival,
 )  # fmt: skip
+from lab.words.modes import CUT, PASS
+from lab.words.metrics import Arm, correct, each, naive
+
+server_session = Arm("server_session")
+short_life = Arm("short_life")
+tempting = Arm("tempting")
 
 RATE = 20  # requests a second of whoever has a copy of the token
 NAME = "ada.lovelace"  # with a dot, which a token that is cut at dots does not survive
@@ -273,7 +279,7 @@ SCENARIO = Scenario(
     services=("redis",),
     contract_differs="short_life has a second token and an endpoint to renew with it",
     before_after=BeforeAfter(
-        "observed[accepted_after_logout]", "requests accepted after the logout", "2 s left",
+        each.observed("accepted_after_logout"), "requests accepted after the logout", "2 s left",
         "A user logs out while the token has two seconds left, and a copy of it goes on asking 20 times a second.",
     ),
     labels={
@@ -297,8 +303,8 @@ SCENARIO = Scenario(
         Condition(
             "Redis away", Journey(), user="InOutage", env=env(60), proxy=Proxy("redis"), quick_pairs=1,
             events=(
-                Event(OUTAGE_BEGINS_S, "fault", statement="cut", label="Redis away"),
-                Event(OUTAGE_ENDS_S, "fault", statement="pass", label="Redis back"),
+                Event(OUTAGE_BEGINS_S, "fault", statement=CUT, label="Redis away"),
+                Event(OUTAGE_ENDS_S, "fault", statement=PASS, label="Redis back"),
             ),
             variants=("naive", "correct", "tempting"), params={"asked": ASKED},
         ),
@@ -313,7 +319,7 @@ SCENARIO = Scenario(
     ),
     survival=Survival(
         user="Survivor", answer_within_s=2.5, recover_within_s=3.0, env=env(60), variants=("correct", "server_session", "short_life"),
-        ledger={"stale": "observed[accepted_after_logout]", "lost": "observed[sessions_lost]"},
+        ledger={"stale": each.observed("accepted_after_logout"), "lost": each.observed("sessions_lost")},
     ),
     probes=(
         Probe("/account", status=401),
@@ -322,117 +328,117 @@ SCENARIO = Scenario(
     ),
     claims=(
         Claim(
-            "accepted", "harm", "a logged-out token goes on working for what is left of its life", "naive.observed[accepted_after_logout]",
+            "accepted", "harm", "a logged-out token goes on working for what is left of its life", naive.observed("accepted_after_logout"),
             predict=lambda c: left(c, "naive"), tolerance=0.05, null=0.0,
             formula="requests per second x seconds left", source=WINDOW, headline="2 s left",
         ),
         Claim(
-            "logged_out", "mechanism", "the logout is answered with 204 all the same", "naive.observed[logged_out]",
+            "logged_out", "mechanism", "the logout is answered with 204 all the same", naive.observed("logged_out"),
             predict=lambda c: 1.0 if left(c, "naive") else None, tolerance=0.0,
             formula="1", source="a stateless server has nothing to delete", headline="2 s left",
         ),
         Claim(
             "exp_ends_it", "mechanism", "what ends the token is its expiry: every request after it is refused",
-            "naive.observed[refused_after_expiry]",
+            naive.observed("refused_after_expiry"),
             predict=lambda c: RATE * LATE_S if left(c, "naive") else None, tolerance=0.13,
             formula="20 per second x 0.4 s = 8, one more or less at the edge", source=WINDOW, headline="2 s left",
         ),
         Claim(
-            "denylist", "fix", "with a denylist it is refused at once", "correct.observed[accepted_after_logout]",
+            "denylist", "fix", "with a denylist it is refused at once", correct.observed("accepted_after_logout"),
             predict=lambda c: None if left(c, "correct") is None else 0.0, tolerance=0.0,
             formula="0", source="the logout is in Redis before it is answered", headline="2 s left",
         ),
         Claim(
-            "session", "fix", "with a session on the server too", "server_session.observed[accepted_after_logout]",
+            "session", "fix", "with a session on the server too", server_session.observed("accepted_after_logout"),
             predict=lambda c: None if left(c, "server_session") is None else 0.0, tolerance=0.0,
             formula="0", source="the session is deleted before the logout is answered", headline="2 s left",
         ),
         Claim(
             "short_life", "fix", "a short life with rotation narrows the window and does not close it",
-            "short_life.observed[accepted_after_logout]", predict=lambda c: left(c, "short_life"), tolerance=0.05, null=RATE * 3.5,
+            short_life.observed("accepted_after_logout"), predict=lambda c: left(c, "short_life"), tolerance=0.05, null=RATE * 3.5,
             formula="requests per second x what is left of the short life", source=WINDOW, headline="renewed every second",
         ),
         Claim(
-            "no_renewal", "fix", "after the logout it cannot be renewed", "short_life.observed[refreshed_after_logout]",
+            "no_renewal", "fix", "after the logout it cannot be renewed", short_life.observed("refreshed_after_logout"),
             predict=lambda c: None if left(c, "short_life") is None else 0.0, tolerance=0.0,
             formula="0", source="the logout deletes the session's key", headline="renewed every second",
         ),
         Claim(
             "lost_reply", "fix", "a client that lost the reply to a refresh renews by sending it again, and a forged token changes nothing",
-            "short_life.observed[renewed]", predict=lambda c: renewing(c, RENEWALS), tolerance=0.0,
+            short_life.observed("renewed"), predict=lambda c: renewing(c, RENEWALS), tolerance=0.0,
             formula="first, its retry, the next, and the one after a forged token", source="the last token gets the same successor for 10 s",
         ),
         Claim(
             "copy_ends_it", "fix", "an older token that comes back renews nothing and ends the session",
-            "short_life.observed[renewed_by_copy]", predict=lambda c: renewing(c, 0), tolerance=0.0, formula="0", source=ROTATION,
+            short_life.observed("renewed_by_copy"), predict=lambda c: renewing(c, 0), tolerance=0.0, formula="0", source=ROTATION,
         ),
         Claim(
             "own_account", "fix", "every renewed token opens the account that logged in, dots in its name or not",
-            "short_life.observed[wrong_account]", predict=lambda c: renewing(c, 0), tolerance=0.0,
+            short_life.observed("wrong_account"), predict=lambda c: renewing(c, 0), tolerance=0.0,
             formula="0", source="the name is a signed claim, no part of a string that is split",
         ),
         Claim(
             "fails_open", "harm", "a denylist that takes an outage for a no lets logged-out tokens in again",
-            "tempting.observed[accepted_after_logout]",
+            tempting.observed("accepted_after_logout"),
             predict=lambda c: outage(c, ASKED), tolerance=0.0,
             formula="every request during the outage, none before it",
             source="GitHub, Observal issue 891 and sebt-self-service-portal pull request 462: denylists that fail open",
         ),
         Claim(
-            "fails_closed", "fix", "one that refuses does not", "correct.observed[accepted_after_logout]",
+            "fails_closed", "fix", "one that refuses does not", correct.observed("accepted_after_logout"),
             predict=lambda c: outage(c, 0), tolerance=0.0, formula="0", source="no answer from Redis becomes a 503",
         ),
         Claim(
-            "valid_refused", "tax", "and it refuses everybody else too while Redis is away", "correct.observed[valid_refused]",
+            "valid_refused", "tax", "and it refuses everybody else too while Redis is away", correct.observed("valid_refused"),
             predict=lambda c: outage(c, ASKED), tolerance=0.0,
             formula="every request during the outage", source="no answer from Redis becomes a 503",
         ),
         Claim(
-            "one_lookup", "tax", "the denylist costs one Redis command per request", "correct.redis_calls[exists] / correct.requests_ok[account]",
+            "one_lookup", "tax", "the denylist costs one Redis command per request", correct.redis_calls("exists") / correct.requests_ok("account"),
             predict=lambda c: steady(c, 1.0), tolerance=0.0, formula="1", source=COST,
         ),
         Claim(
-            "session_lookup", "tax", "so does a session on the server", "server_session.redis_calls[get] / server_session.requests_ok[account]",
+            "session_lookup", "tax", "so does a session on the server", server_session.redis_calls("get") / server_session.requests_ok("account"),
             predict=lambda c: steady(c, 1.0), tolerance=0.0, formula="1", source=COST,
         ),
         Claim(
-            "rotation_calls", "tax", "rotation costs one Redis script for each life of an access token", "short_life.redis_calls[evalsha]",
+            "rotation_calls", "tax", "rotation costs one Redis script for each life of an access token", short_life.redis_calls("evalsha"),
             predict=lambda c: None if left(c, "short_life") is None else 4.0, tolerance=0.0,
             formula="renewed at 1 s and at 2 s, refused once after the logout; the first EVALSHA finds no script and is sent again",
             source="a refresh is one script; redis-py loads it at the first NOSCRIPT", headline="renewed every second",
         ),
         Claim(
             "cpu", "tax", "the look-up costs no more CPU than the rest of a small request",
-            "correct.cpu_marginal_s_per_request[server] / naive.cpu_marginal_s_per_request[server]", relation="at_most",
+            correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"), relation="at_most",
             predict=lambda c: in_duet(c, 2.0), null=1.0, tolerance=0.05,
             formula="(route + look-up) / route, with look-up <= route",
             source="measured here: one redis-py call takes about as long as a small route, 0.1 ms",
         ),
         Claim(
             "like_a_session", "tax", "a denylist costs what a session costs, and the signature check on top",
-            "correct.cpu_server_s_per_request / server_session.cpu_server_s_per_request", relation="at_least",
+            correct.cpu_server_s_per_request / server_session.cpu_server_s_per_request, relation="at_least",
             predict=lambda c: in_duet(c, 1.0), tolerance=0.02,
             formula="(look-up + signature) / look-up, above 1", source=COST,
         ),
     ),
     charts=(
         Chart(
-            "sweep", "observed[accepted_after_logout]", "A logged-out token is accepted {accepted:.0f} times in the two seconds it has left",
+            "sweep", each.observed("accepted_after_logout"), "A logged-out token is accepted {accepted:.0f} times in the two seconds it has left",
             x="left_s", x_label="life left at the logout", y_label="requests accepted after the logout",
             conditions=("logout at expiry", "1 s left", "2 s left", "4 s left"), theory=("accepted", "denylist"),
         ),
         Chart(
-            "counts", "observed[accepted_after_logout]",
+            "counts", each.observed("accepted_after_logout"),
             "Accepted after the logout: {accepted:.0f} by the JWT alone, {short_life:.0f} with a life of one second, {denylist:.0f} with a denylist",
             y_label="requests accepted after the logout", conditions=("2 s left", "renewed every second"),
             theory=("accepted", "denylist", "session", "short_life"),
         ),
         Chart(
-            "counts", "observed[accepted_after_logout]",
+            "counts", each.observed("accepted_after_logout"),
             "While Redis is away, a denylist that fails open accepts {fails_open:.0f} of 20 logged-out requests",
             y_label="requests accepted after the logout", conditions=("Redis away",), theory=("fails_open", "fails_closed"),
         ),
-        Chart("cpu", "cpu_s_per_request", "A denylist costs {like_a_session:.1f} times what a session costs", conditions=("three rates",)),
+        Chart("cpu", each.cpu_s_per_request, "A denylist costs {like_a_session:.1f} times what a session costs", conditions=("three rates",)),
     ),
     answer="A JWT with two seconds left is accepted {accepted:.0f} times after its logout at 20 requests per second (15 minutes would be 18,000). "
     "A denylist accepts {denylist:.0f} for {one_lookup:.0f} Redis command per request, a life of one second {short_life:.0f}. "

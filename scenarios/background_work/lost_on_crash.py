@@ -35,6 +35,17 @@ from lab.model import (
     Survival,
     Upstream,
 )
+from lab.words.modes import PASS, REFUSE
+from lab.words.metrics import Arm, correct, each, naive
+
+celery_early = Arm("celery_early")
+celery_late = Arm("celery_late")
+celery_source = Arm("celery_source")
+create_task = Arm("create_task")
+with_procrastinate = Arm("with_procrastinate")
+with_procrastinate_rescue = Arm("with_procrastinate_rescue")
+with_taskiq_list = Arm("with_taskiq_list")
+with_taskiq_stream = Arm("with_taskiq_stream")
 
 JOBS_AT_ONCE = 4  # JOBS_AT_ONCE in correct.py
 LEASE_S = 6.0  # LEASE_S in correct.py
@@ -203,7 +214,7 @@ SCENARIO = Scenario(
     parts=(8, 16),
     catalogue_ids=("bg-kill-loss", "bg-graceful-window", "bg-no-retry", "ce-early-ack-loss", "ce-child-kill-acked", "ce-seed-config"),
     before_after=BeforeAfter(
-        "final[lost]", "accepted jobs lost", KILLED,
+        each.final("lost"), "accepted jobs lost", KILLED,
         "The server is killed while it runs the background jobs that it has accepted.",
     ),
     labels={
@@ -225,10 +236,10 @@ SCENARIO = Scenario(
         web(KILLED, *stopped("kill", "the server is killed"), variants=(*OURS, *PROCRASTINATE, *TASKIQ)),
         web(TERMINATED, *stopped("term", "the server is asked to end"), variants=("naive", "create_task", "correct")),
         web(WINDOW, *stopped("term", "the server is asked to end"), job_s=LONG_JOB_S, options=("--timeout-graceful-shutdown", str(WINDOW_S))),
-        web(OUTAGE, Event(OUTAGE_S, "fault", statement="pass", label="the provider is back"), proxy=Proxy("upstream", "refuse"),
+        web(OUTAGE, Event(OUTAGE_S, "fault", statement=PASS, label="the provider is back"), proxy=Proxy("upstream", REFUSE),
             variants=(*OURS, *PROCRASTINATE)),
         web(LATER, *stopped("kill", "the server is killed"), later_s=LATER_S, variants=TASKIQ),
-        web(BROKER, proxy=Proxy("redis", "refuse"), variants=("correct", "with_taskiq_list")),
+        web(BROKER, proxy=Proxy("redis", REFUSE), variants=("correct", "with_taskiq_list")),
         web(
             POISONED, variants=("correct",), setup_sql=POISON_SQL,
         ),
@@ -242,7 +253,7 @@ SCENARIO = Scenario(
             WARM, *restarted("term", "celery_main", "the Celery worker is asked to end"), variants=("celery_early", "celery_source"), quick=False,
         ),
         celery(
-            RAISED, Event(OUTAGE_S, "fault", statement="pass", label="the provider is back"), proxy=Proxy("upstream", "refuse"),
+            RAISED, Event(OUTAGE_S, "fault", statement=PASS, label="the provider is back"), proxy=Proxy("upstream", REFUSE),
             variants=("celery_source",), quick=False,
         ),
         web(NOBODY, control=True),
@@ -263,133 +274,133 @@ SCENARIO = Scenario(
     queries={"enqueue": "INSERT INTO jobs%"},
     survival=Survival(
         user="Steady", answer_within_s=3.5, recover_within_s=3.0, upstream=Upstream(0.05),
-        ledger={"lost": "final[forgotten]", "doubled": "final[repeated]", "buried": "final[buried]"},
+        ledger={"lost": each.final("forgotten"), "doubled": each.final("repeated"), "buried": each.final("buried")},
         variants=("correct", "with_procrastinate_rescue"),
         also=("poison",), without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY, "with_procrastinate_rescue: poison job"),  # correct uses neither
     ),
     claims=(
         Claim(
-            "killed", "harm", "a killed server loses every background task that it had accepted", "naive.final[lost]",
+            "killed", "harm", "a killed server loses every background task that it had accepted", naive.final("lost"),
             predict=under(KILLED, value=USERS), tolerance=0.0, null=0.0,
             formula="N, the jobs accepted and not finished", source="Starlette documentation, Background Tasks: they run in the same process",
         ),
         Claim(
-            "window", "harm", "a deployment loses the tasks that outlast the graceful window", "naive.final[lost]",
+            "window", "harm", "a deployment loses the tasks that outlast the graceful window", naive.final("lost"),
             predict=under(WINDOW, value=USERS), tolerance=0.0, null=0.0,
             formula="N, as the remaining 1.5 s are more than the window of 1 s",
             source="uvicorn documentation, --timeout-graceful-shutdown: what is left is cancelled",
         ),
         Claim(
-            "terminated", "mechanism", "without a window SIGTERM waits for background tasks, which belong to the request", "naive.final[lost]",
+            "terminated", "mechanism", "without a window SIGTERM waits for background tasks, which belong to the request", naive.final("lost"),
             predict=under(TERMINATED, value=0.0), tolerance=0.0,
             formula="0", source="uvicorn documentation, --timeout-graceful-shutdown: by default it waits for all requests",
         ),
         Claim(
-            "unknown", "harm", "SIGTERM does not wait for a task of asyncio.create_task", "create_task.final[lost]",
+            "unknown", "harm", "SIGTERM does not wait for a task of asyncio.create_task", create_task.final("lost"),
             predict=under(TERMINATED, value=USERS), tolerance=0.0, null=0.0,
             formula="N", source="the server waits for its requests, and none is open; measured here",
         ),
         Claim(
-            "raised", "harm", "a background task that fails is not tried again", "naive.final[lost]",
+            "raised", "harm", "a background task that fails is not tried again", naive.final("lost"),
             predict=under(OUTAGE, value=USERS), tolerance=0.0, null=0.0,
             formula="f N, with a share of failures f = 1 while the provider is away", source="Starlette documentation, Background Tasks: no retry",
         ),
         Claim(
-            "acknowledged", "mechanism", "the client was told 201 each time", "naive.observed[acknowledged]",
+            "acknowledged", "mechanism", "the client was told 201 each time", naive.observed("acknowledged"),
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=USERS), tolerance=0.0,
             formula="N", source="Starlette documentation, Background Tasks: they run once the response has been sent",
         ),
         Claim(
-            "early", "harm", "a killed Celery worker loses the jobs that it runs, with default settings", "celery_early.final[lost]",
+            "early", "harm", "a killed Celery worker loses the jobs that it runs, with default settings", celery_early.final("lost"),
             predict=under(WORKER, value=PROCESSES), tolerance=0.0, null=0.0,
             formula="c, one for each pool process", source="Celery documentation, task_acks_late: by default a task is acknowledged before it runs",
         ),
         Claim(
-            "late", "mechanism", "with acks_late it loses none", "celery_source.final[lost]",
+            "late", "mechanism", "with acks_late it loses none", celery_source.final("lost"),
             predict=under(WORKER, value=0.0), tolerance=0.0,
             formula="0", source="Celery documentation, Redis, visibility timeout: what is not acknowledged is delivered again",
         ),
         Claim(
-            "child", "harm", "acks_late alone loses the job of a pool process that is killed", "celery_late.final[lost]",
+            "child", "harm", "acks_late alone loses the job of a pool process that is killed", celery_late.final("lost"),
             predict=under(CHILD, value=1.0), tolerance=0.0, null=0.0,
             formula="1 for each kill", source="Celery documentation, task_reject_on_worker_lost: without it the task is acknowledged",
         ),
         Claim(
-            "source", "mechanism", "acks_late and reject_on_worker_lost together lose none to a kill", "celery_source.final[lost]",
+            "source", "mechanism", "acks_late and reject_on_worker_lost together lose none to a kill", celery_source.final("lost"),
             predict=under(WORKER, CHILD, WARM, value=0.0), tolerance=0.0,
             formula="0", source="Celery documentation, task_acks_late and task_reject_on_worker_lost", headline=CHILD,
         ),
         Claim(
-            "warm", "mechanism", "a Celery worker that is asked to end finishes what it runs and gives the rest back", "celery_early.final[lost]",
+            "warm", "mechanism", "a Celery worker that is asked to end finishes what it runs and gives the rest back", celery_early.final("lost"),
             predict=under(WARM, value=0.0), tolerance=0.0, formula="0", source="Celery documentation, Workers Guide: warm shutdown",
         ),
         Claim(
-            "no_retry", "harm", "a Celery job that raises is tried once, whatever its acknowledgement", "celery_source.final[lost]",
+            "no_retry", "harm", "a Celery job that raises is tried once, whatever its acknowledgement", celery_source.final("lost"),
             predict=under(RAISED, value=USERS), tolerance=0.0, null=0.0,
             formula="f N, with f = 1", source="Celery documentation, Should I use retry or acks_late?; retries need autoretry_for or retry()",
         ),
         Claim(
             "procrastinate", "harm", "procrastinate's job rows stay in the state doing when their worker is killed, and a job that raises is failed",
-            "with_procrastinate.final[lost]", predict=under(KILLED, OUTAGE, value=USERS), tolerance=0.0, null=0.0,
+            with_procrastinate.final("lost"), predict=under(KILLED, OUTAGE, value=USERS), tolerance=0.0, null=0.0,
             formula="N, all of them running or failed", source="procrastinate documentation, Retry stalled jobs; tasks have no retry by default",
             headline=KILLED,
         ),
         Claim(
-            "rescued", "fix", "a periodic task that retries stalled jobs, and a retry strategy, lose none", "with_procrastinate_rescue.final[lost]",
+            "rescued", "fix", "a periodic task that retries stalled jobs, and a retry strategy, lose none", with_procrastinate_rescue.final("lost"),
             predict=under(KILLED, OUTAGE, value=0.0), tolerance=0.0,
             formula="0", source="procrastinate documentation, Retry stalled jobs: get_stalled_jobs and retry_job", headline=KILLED,
         ),
         Claim(
-            "taskiq_list", "harm", "taskiq's ListQueueBroker loses every job that its receiver has taken", "with_taskiq_list.final[lost]",
+            "taskiq_list", "harm", "taskiq's ListQueueBroker loses every job that its receiver has taken", with_taskiq_list.final("lost"),
             predict=counts({KILLED: USERS, LATER: USERS}), tolerance=0.0, null=0.0,
             formula="N, as one receiver takes up to 100", source="redis_broker.py: BRPOP removes the job before it runs", headline=KILLED,
         ),
         Claim(
             "taskiq_stream", "mechanism", "its RedisStreamBroker keeps them, but gives them to nobody before a further job arrives",
-            "with_taskiq_stream.final[lost]", predict=counts({KILLED: USERS, LATER: 0.0}), tolerance=0.0,
+            with_taskiq_stream.final("lost"), predict=counts({KILLED: USERS, LATER: 0.0}), tolerance=0.0,
             formula="N until the next job, then 0", source="taskiq-redis, redis_broker.py: XAUTOCLAIM stands after XREADGROUP has returned something",
             headline=LATER,
         ),
         Claim(
-            "two_steps", "harm", "a user is committed before the broker is asked: where it is away the job is lost", "with_taskiq_list.final[lost]",
+            "two_steps", "harm", "a user is committed before the broker is asked: where it is away the job is lost", with_taskiq_list.final("lost"),
             predict=under(BROKER, value=USERS), tolerance=0.0, null=0.0,
             formula="N", source="the commit and the publish are two steps; Pattern: Transactional outbox",
         ),
         Claim(
-            "fixed", "fix", "no job row is lost, whatever dies", "correct.final[lost]",
+            "fixed", "fix", "no job row is lost, whatever dies", correct.final("lost"),
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, BROKER, NOBODY, value=0.0), tolerance=0.0,
             formula="0", source="PostgreSQL documentation, transactions: a committed row is there after a crash", headline=KILLED,
         ),
         Claim(
-            "once", "fix", "no mail is recorded twice", "correct.final[repeated]",
+            "once", "fix", "no mail is recorded twice", correct.final("repeated"),
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=0.0), tolerance=0.0,
             formula="0", source="one statement records the mail and deletes the job, only for the holder of the lease", headline=KILLED,
         ),
         Claim(
-            "poison", "fix", "eight jobs that always fail hold up nobody else's", "correct.final[lost]",
+            "poison", "fix", "eight jobs that always fail hold up nobody else's", correct.final("lost"),
             predict=under(POISONED, value=0.0), tolerance=0.0, null=USERS,
             formula="0", source="a failed job is due later, so that the others come first",
         ),
         Claim(
-            "poisoned", "mechanism", "each of them was tried, and kept its error", "correct.final[poisoned]",
+            "poisoned", "mechanism", "each of them was tried, and kept its error", correct.final("poisoned"),
             predict=under(POISONED, value=POISON), tolerance=0.0, null=0.0,
             formula="2 x 4, two for each of the four tasks that work", source="any exception is recorded, and ends no task",
         ),
         Claim(
-            "settled", "mechanism", "each count was taken when nothing was left to happen", "naive.observed[unsettled]",
+            "settled", "mechanism", "each count was taken when nothing was left to happen", naive.observed("unsettled"),
             predict=under(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY, value=0.0), tolerance=0.0,
             formula="0", source="no job in the table or the broker, and longer than a job takes", headline=KILLED,
         ),
         Claim(
-            "control", "mechanism", "where nobody dies nothing is lost", "naive.final[lost]",
+            "control", "mechanism", "where nobody dies nothing is lost", naive.final("lost"),
             predict=under(NOBODY, value=0.0), tolerance=0.0, formula="0", source="every task ends",
         ),
         Claim(
-            "statement", "tax", "the job row costs one statement for each answer", "correct.sql_calls[enqueue]",
+            "statement", "tax", "the job row costs one statement for each answer", correct.sql_calls("enqueue"),
             predict=under(NOBODY, value=USERS), tolerance=0.0, formula="N", source="one INSERT in the transaction that is open anyway",
         ),
         Claim(
-            "lease", "tax", "a job of a killed process waits until its lease has ended", "correct.final[delay_s]",
+            "lease", "tax", "a job of a killed process waits until its lease has ended", correct.final("delay_s"),
             predict=under(KILLED, value=LEASE_S + JOB_S + POLL_S), tolerance=0.10, null=JOB_S,
             formula="lease 6 s + job 1 s + half a poll of 0.5 s before and after it",
             source="the row is due again when the lease that was written into it ends; polls are 0.5 s apart",
@@ -397,13 +408,13 @@ SCENARIO = Scenario(
     ),
     charts=(
         Chart(
-            "counts", "final[lost]",
+            "counts", each.final("lost"),
             "Kill the server: {killed:.0f} of 4 accepted jobs are lost in BackgroundTasks, {fixed:.0f} as rows of the user's transaction",
             y_label="jobs accepted and never done", conditions=(KILLED, TERMINATED, WINDOW, OUTAGE, NOBODY),
             theory=("killed", "terminated", "window", "unknown", "raised", "fixed", "control"),
         ),
         Chart(
-            "counts", "final[lost]",
+            "counts", each.final("lost"),
             "Kill a Celery worker: the {early:.0f} jobs that it runs are lost, with acks_late {late:.0f}; kill one of its processes: {child:.0f}",
             y_label="jobs accepted and never done", conditions=(WORKER, CHILD, WARM, RAISED),
             theory=("early", "child", "source", "warm", "no_retry"),

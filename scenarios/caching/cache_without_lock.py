@@ -23,6 +23,13 @@ from lab.model import (
     Server,
     Survival,
 )
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
+with_aiocache = Arm("with_aiocache")
+with_aiocache_stampede = Arm("with_aiocache_stampede")
+with_cashews = Arm("with_cashews")
+with_fastapi_cache = Arm("with_fastapi_cache")
 
 CACHE_TTL_S = 1  # CACHE_TTL_S in all targets
 LOAD_S = 0.25  # pg_sleep in dataset.sql
@@ -89,7 +96,7 @@ SCENARIO = Scenario(
     claim="When a hot key expires under 50 requests in flight, the database runs the same query 50 times; "
     "an asyncio.Lock in each of 4 workers leaves 4 queries, one lock in Redis leaves 1.",
     before_after=BeforeAfter(
-        "sql_calls_per_burst[load]", "queries for one expiry", "50 readers, 4 workers",
+        each.sql_calls_per_burst("load"), "queries for one expiry", "50 readers, 4 workers",
         "A cached report expires while 50 requests ask for it.",
     ),
     labels={
@@ -129,95 +136,95 @@ SCENARIO = Scenario(
     ),
     probes=(Probe("/reports/daily-sales"),),
     survival=Survival(
-        user="Steady", answer_within_s=WAIT_S + 1.0, recover_within_s=3.0, ledger={"leaked": "final[locks]"}, variants=("correct",),
+        user="Steady", answer_within_s=WAIT_S + 1.0, recover_within_s=3.0, ledger={"leaked": each.final("locks")}, variants=("correct",),
     ),
     claims=(
         Claim(
-            "naive_loads", "harm", "C requests in flight at the expiry make C queries", "naive.sql_calls_per_burst[load]",
+            "naive_loads", "harm", "C requests in flight at the expiry make C queries", naive.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, float(c.params.get("readers", 0))), tolerance=0.0,
             formula="C", source="every request that looks within one load finds nothing; Nishtala et al., NSDI 2013, section 3.2.1",
             headline="50 readers, 4 workers",
         ),
         Claim(
-            "busy", "mechanism", "every connection of the pool runs the same query", "naive.connections_peak[active]",
+            "busy", "mechanism", "every connection of the pool runs the same query", naive.connections_peak("active"),
             predict=lambda c: min(c.number("readers"), POOL_SIZE) if in_burst(c, 1.0) and c.workers == 1 else None,
             formula="min(C, pool)", source="pg_stat_activity while the loads run; the pool holds 20", tolerance=0.0,
             headline="50 readers",
         ),
         Claim(
-            "tempting_loads", "harm", "an asyncio.Lock leaves one query in each worker", "tempting.sql_calls_per_burst[load]",
+            "tempting_loads", "harm", "an asyncio.Lock leaves one query in each worker", tempting.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, float(c.workers)) if many(c) and runs(c, "tempting") else None, tolerance=0.0,
             formula="W", source="Python documentation, asyncio.Lock: for tasks of one event loop", headline="50 readers, 4 workers",
         ),
         Claim(
-            "every_worker", "mechanism", "the burst reaches every worker", "tempting.pids_seen",
+            "every_worker", "mechanism", "the burst reaches every worker", tempting.pids_seen,
             predict=lambda c: in_burst(c, float(c.workers)) if many(c) and runs(c, "tempting") else None, tolerance=0.0,
             formula="W", source="a worker that got no request would make no query, and the count above would say nothing",
             headline="50 readers, 4 workers",
         ),
         Claim(
-            "correct_loads", "fix", "a lock in Redis leaves one query", "correct.sql_calls_per_burst[load]",
+            "correct_loads", "fix", "a lock in Redis leaves one query", correct.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, 1.0), tolerance=0.0,
             formula="1", source="Redis documentation, SET: with NX one caller wins", headline="50 readers, 4 workers",
         ),
         Claim(
-            "cashews_loads", "fix", "cashews with lock=True leaves one query too", "with_cashews.sql_calls_per_burst[load]",
+            "cashews_loads", "fix", "cashews with lock=True leaves one query too", with_cashews.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, 1.0) if many(c) and runs(c, "with_cashews") else None, tolerance=0.0,
             formula="1", source="cashews' README, Locked: one function call for all, and the others wait for it", headline="50 readers, 4 workers",
         ),
         Claim(
             "aiocache_stampede_loads", "harm", "with aiocache's @cached_stampede only one worker waits; all requests of the others load",
-            "with_aiocache_stampede.sql_calls_per_burst[load]",
+            with_aiocache_stampede.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, 1 + c.number("readers") * (1 - 1 / c.workers)) if many(c) and runs(c, "with_aiocache_stampede") else None,
             tolerance=0.02, formula="1 + C - C / W, to one request, since 50 are not divisible by 4",
             source="aiocache/lock.py: the lock is in Redis, the event that others wait for is in the process", headline="50 readers, 4 workers",
         ),
         Claim(
-            "aiocache_loads", "harm", "aiocache's @cached has no lock", "with_aiocache.sql_calls_per_burst[load]",
+            "aiocache_loads", "harm", "aiocache's @cached has no lock", with_aiocache.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, c.number("readers")) if many(c) and runs(c, "with_aiocache") else None, tolerance=0.0,
             formula="C", source="aiocache/decorators.py: get, call, set", headline="50 readers, 4 workers",
         ),
         Claim(
-            "fastapi_cache_loads", "harm", "nor has fastapi-cache2's @cache", "with_fastapi_cache.sql_calls_per_burst[load]",
+            "fastapi_cache_loads", "harm", "nor has fastapi-cache2's @cache", with_fastapi_cache.sql_calls_per_burst("load"),
             predict=lambda c: in_burst(c, c.number("readers")) if many(c) and runs(c, "with_fastapi_cache") else None, tolerance=0.0,
             formula="C", source="fastapi_cache/decorator.py: get, call, set", headline="50 readers, 4 workers",
         ),
         Claim(
-            "killed_loads", "fix", "if the worker that loads is killed, there is one more query", "correct.sql_calls_per_burst[load]",
+            "killed_loads", "fix", "if the worker that loads is killed, there is one more query", correct.sql_calls_per_burst("load"),
             relation="at_most", predict=lambda c: where_killed(c, 2.0), tolerance=0.0,
             formula="1 + 1 killed", source="PostgreSQL finishes the dead worker's query, then one other worker takes the expired lock",
         ),
         Claim(
-            "killed_wait", "fix", "if the worker that loads is killed, nobody waits longer than the bound", "correct.observed[kept_waiting]",
+            "killed_wait", "fix", "if the worker that loads is killed, nobody waits longer than the bound", correct.observed("kept_waiting"),
             predict=lambda c: where_killed(c, 0.0), tolerance=0.0,
             formula="0", source="LOCK_TTL_S (2 s) and a load (0.25 s) are less than WAIT_S (3 s)",
         ),
         Claim(
-            "killed_refused", "fix", "if the worker that loads is killed, no other worker answers with an error", "correct.observed[refused]",
+            "killed_refused", "fix", "if the worker that loads is killed, no other worker answers with an error", correct.observed("refused"),
             predict=lambda c: where_killed(c, 0.0), tolerance=0.0,
             formula="0", source="the others wait and load; only connections to the dead worker break",
         ),
         Claim(
-            "one_look", "tax", "a hit still takes one round trip to Redis", "correct.redis_calls_per_request[mget]",
+            "one_look", "tax", "a hit still takes one round trip to Redis", correct.redis_calls_per_request("mget"),
             predict=lambda c: 1.0 if "users" in c.params else None, tolerance=0.05,
             formula="1", source="one MGET reads the report and its state; one more at a miss, once a second",
         ),
         Claim(
-            "cpu", "tax", "a hit costs at most a quarter more CPU", "correct.cpu_server_s_per_request / naive.cpu_server_s_per_request",
+            "cpu", "tax", "a hit costs at most a quarter more CPU", correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
             relation="at_most", predict=lambda c: 1.25 if "alone" in c.params else None, null=1.0,
             formula="1.25", source="measured here: a second key in the same command; a quarter is what we would still accept",
         ),
     ),
     charts=(
         Chart(
-            "counts", "sql_calls_per_burst[load]",
+            "counts", each.sql_calls_per_burst("load"),
             "One expiry sent {naive_loads:.0f} identical queries; {tempting_loads:.0f} with an asyncio.Lock in each of 4 workers, "
             "{correct_loads:.0f} with a lock in Redis",
             y_label="queries per expiry", conditions=("50 readers", "50 readers, 4 workers"),
             theory=("naive_loads", "tempting_loads", "correct_loads"),
         ),
         Chart(
-            "sweep", "sql_calls_per_burst[load]", "Without a lock, queries per expiry grow with the number of readers",
+            "sweep", each.sql_calls_per_burst("load"), "Without a lock, queries per expiry grow with the number of readers",
             x="readers", x_label="requests in flight", y_label="queries per expiry",
             conditions=("1 reader", "10 readers", "50 readers", "100 readers", "500 readers"),
             theory=("naive_loads", "tempting_loads", "correct_loads"), log_x=True, log_y=True,

@@ -16,6 +16,9 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Event, Journey, Probe, Scenario, Survival
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
 
 LOAD_S = 0.05  # dataset.sql
 ROUNDS = 20
@@ -158,7 +161,7 @@ SCENARIO = Scenario(
     claim="In ordinary traffic about 6 of 90 keys keep the old value for a whole TTL, because a slow reader stores it after the write's delete; "
     "with a lease that the write revokes, 0 do.",
     before_after=BeforeAfter(
-        "observed[stale]", "of 20 keys left with the old value", "forced",
+        each.observed("stale"), "of 20 keys left with the old value", "forced",
         "A value is changed while a reader is loading it into the cache.",
     ),
     labels={"naive": "delete after the write", "tempting": "delete before the commit", "correct": "lease revoked by the write"},
@@ -183,84 +186,84 @@ SCENARIO = Scenario(
     ),
     probes=(Probe("/prices/100", body={"price_cents": 100}, after=False), Probe("/prices/200", status=404)),
     survival=Survival(
-        user="Steady", answer_within_s=3.5, recover_within_s=3.0, ledger={"stale": "observed[stale]"}, variants=("correct",),
+        user="Steady", answer_within_s=3.5, recover_within_s=3.0, ledger={"stale": each.observed("stale")}, variants=("correct",),
     ),
     claims=(
         Claim(
-            "stale", "harm", "a write in the middle of a load leaves the old value in the cache, each time", "naive.observed[stale]",
+            "stale", "harm", "a write in the middle of a load leaves the old value in the cache, each time", naive.observed("stale"),
             predict=lambda c: forced(c, ROUNDS), tolerance=0.0, null=0.0,
             formula="1 a round", source="load, change, delete, store: the delete comes too early; Nishtala et al., NSDI 2013, section 3.2.1",
         ),
         Claim(
-            "stale_natural", "harm", "it also happens when nothing is arranged", "naive.observed[stale]", relation="at_least",
+            "stale_natural", "harm", "it also happens when nothing is arranged", naive.observed("stale"), relation="at_least",
             predict=lambda c: 1.0 if not c.forced and not c.control else None, tolerance=0.0,
             formula="90 (1 - e^(-w D)) = 5.8 are expected; at least 1",
             source="w = 1 / 0.75 s, D = 50 ms; none with probability e^(-5.8) = 0.3 %",
         ),
         Claim(
-            "no_overlap", "mechanism", "if nothing overlaps, nothing is stale", "naive.observed[stale]",
+            "no_overlap", "mechanism", "if nothing overlaps, nothing is stale", naive.observed("stale"),
             predict=lambda c: 0.0 if c.control else None, tolerance=0.0,
             formula="0", source="the race needs a load under way",
         ),
         Claim(
-            "no_reload", "mechanism", "the old value is served from the cache: nobody loads again", "naive.sql_calls[load]",
+            "no_reload", "mechanism", "the old value is served from the cache: nobody loads again", naive.sql_calls("load"),
             predict=lambda c: forced(c, ROUNDS), tolerance=0.0,
             formula="one load for each key", source="the key was stored again with its whole TTL",
         ),
         Claim(
-            "before", "harm", "deleting before the write is no better", "tempting.observed[stale]",
+            "before", "harm", "deleting before the write is no better", tempting.observed("stale"),
             predict=lambda c: forced(c, ROUNDS), tolerance=0.0,
             formula="1 a round", source="a reader that has loaded already stores after either delete",
         ),
         Claim(
-            "before_commit", "harm", "deleted before the commit, every key that is read meanwhile stays old", "tempting.observed[stale]",
+            "before_commit", "harm", "deleted before the commit, every key that is read meanwhile stays old", tempting.observed("stale"),
             predict=lambda c: held(c, HELD_KEYS), tolerance=0.0, null=0.0,
             formula="1 for each key", source="PostgreSQL documentation, READ COMMITTED: until the commit the old row is what others see",
         ),
         Claim(
-            "read_early", "mechanism", "each key was read while the write was waiting", "tempting.observed[read_before_commit]",
+            "read_early", "mechanism", "each key was read while the write was waiting", tempting.observed("read_before_commit"),
             predict=lambda c: held(c, HELD_KEYS), tolerance=0.0,
             formula="1 for each key", source="PostgreSQL documentation, row-level locks: they do not block reads",
         ),
         Claim(
-            "after_commit", "mechanism", "deleted after the commit, the same reads leave nothing old", "naive.observed[stale]",
+            "after_commit", "mechanism", "deleted after the commit, the same reads leave nothing old", naive.observed("stale"),
             predict=lambda c: held(c, 0.0), tolerance=0.0,
             formula="0", source="the delete comes after every one of these reads has stored",
         ),
         Claim(
-            "leased", "fix", "with a lease, nothing old is put back", "correct.observed[stale]",
+            "leased", "fix", "with a lease, nothing old is put back", correct.observed("stale"),
             predict=lambda c: 0.0, tolerance=0.0,
             formula="0", source="the write revokes the lease; Nishtala et al., NSDI 2013, section 3.2.1", headline="forced",
         ),
         Claim(
-            "loads_again", "tax", "after a write in the middle of a load, the next reader loads again", "correct.sql_calls[load]",
+            "loads_again", "tax", "after a write in the middle of a load, the next reader loads again", correct.sql_calls("load"),
             predict=lambda c: forced(c, 2.0 * ROUNDS), tolerance=0.0,
             formula="two loads for each key", source="the first one's value was refused",
         ),
         Claim(
-            "write_deletes", "tax", "a write deletes twice, before and after it, not once", "correct.redis_calls[del] / correct.requests_ok[write]",
+            "write_deletes", "tax", "a write deletes twice, before and after it, not once", correct.redis_calls("del") / correct.requests_ok("write"),
             predict=lambda c: forced(c, 2.0), tolerance=0.0, null=1.0,
             formula="2", source="set_price in correct.py: one DEL (with a ZADD) before the UPDATE, one after it",
         ),
     ),
     charts=(
         Chart(
-            "counts", "observed[stale]", "Nothing is arranged: of 90 keys {stale_natural:.1f} end with the old value; with a lease 0",
+            "counts", each.observed("stale"), "Nothing is arranged: of 90 keys {stale_natural:.1f} end with the old value; with a lease 0",
             y_label="keys with the old value at the end", conditions=("natural",), theory=("leased",),
         ),
         Chart(
-            "counts", "observed[stale]", "20 writes in the middle of a load: {stale:.0f} keys stay old; with a lease {leased:.0f}",
+            "counts", each.observed("stale"), "20 writes in the middle of a load: {stale:.0f} keys stay old; with a lease {leased:.0f}",
             y_label="keys with the old value at the end", conditions=("forced", "written before read"),
             theory=("stale", "before", "leased", "no_overlap"),
         ),
         Chart(
-            "counts", "observed[stale]",
+            "counts", each.observed("stale"),
             "Deleted before the commit, {before_commit:.0f} of 5 keys that were read meanwhile stay old; deleted afterwards, {after_commit:.0f}",
             y_label="keys with the old value at the end", conditions=("read before the commit",),
             theory=("before_commit", "after_commit", "leased"),
         ),
         Chart(
-            "counts", "sql_calls[load]", "Without a lease nobody loads again: the old value is a cache hit", y_label="loads from the database",
+            "counts", each.sql_calls("load"), "Without a lease nobody loads again: the old value is a cache hit", y_label="loads from the database",
             conditions=("forced",), theory=("no_reload", "loads_again"),
         ),
     ),

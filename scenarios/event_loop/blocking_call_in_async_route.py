@@ -22,6 +22,9 @@ from lab.model import (
     Survival,
     Upstream,
 )
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
 
 UPSTREAM_TIME_S = 0.1  # the supplier's time; long against the 2-3 ms of CPU that a request takes
 QUICK_TIME_S = 0.001  # of a supplier beside which the CPU of a request is what counts
@@ -94,7 +97,7 @@ SCENARIO = Scenario(
     services=("upstream",),
     constants={"MAX_CONNECTIONS": MAX_CONNECTIONS},
     before_after=BeforeAfter(
-        "throughput_rps", "requests per second", "10 users",
+        each.throughput_rps, "requests per second", "10 users",
         "Ten users call a route that makes one blocking call of 0.1 s in `async def`.",
     ),
     labels={"naive": "blocking client in async def", "correct": "awaited client in async def", "tempting": "blocking client in def"},
@@ -123,61 +126,61 @@ SCENARIO = Scenario(
     probes=(Probe("/availability/7", body={"sku": 7, "available": True}),),
     claims=(
         Claim(
-            "naive_throughput", "harm", "a worker serves 1 / T requests per second, however many users there are", "naive.throughput_rps",
+            "naive_throughput", "harm", "a worker serves 1 / T requests per second, however many users there are", naive.throughput_rps,
             predict=lambda c: served(c, 1) if runs(c, "naive") and c.workers == 1 else None,
             formula="1 / T", source="a queue with one server (FastAPI documentation, Concurrency and async / await)", headline="10 users",
         ),
         Claim(
-            "naive_workers", "harm", "W workers serve at most W / T requests per second", "naive.throughput_rps", relation="at_most",
+            "naive_workers", "harm", "W workers serve at most W / T requests per second", naive.throughput_rps, relation="at_most",
             predict=lambda c: served(c, c.workers) if runs(c, "naive") and c.workers > 1 else None, tolerance=0.20,
             formula="W / T", source="W queues with one server each", headline="2 workers, 10 users",
         ),
         Claim(
-            "times_slower", "harm", "awaiting the call serves C times as many requests for C users", "correct.throughput_rps / naive.throughput_rps",
+            "times_slower", "harm", "awaiting the call serves C times as many requests for C users", correct.throughput_rps / naive.throughput_rps,
             predict=lambda c: c.number("users") if runs(c, "naive", "correct") and c.workers == 1 else None,
             formula="C", source="(C / T) / (1 / T)", tolerance=0.30, null=1.0, headline="10 users",
         ),
         Claim(
-            "loop_blocked", "mechanism", "the event loop is blocked for at least one whole call", "naive.loop_lag_max_s",
+            "loop_blocked", "mechanism", "the event loop is blocked for at least one whole call", naive.loop_lag_max_s,
             relation="at_least", predict=lambda c: c.number("upstream_s") - TICK_S if runs(c, "naive") else None, tolerance=0.0,
             formula="T - 5 ms", source="a loop that blocks runs no timer; the lab's own is due at any moment of 5 ms", headline="10 users",
         ),
         Claim(
-            "threads", "mechanism", "`def` routes use 40 threads of a worker and no more", "tempting.threads_borrowed_max",
+            "threads", "mechanism", "`def` routes use 40 threads of a worker and no more", tempting.threads_borrowed_max,
             predict=at_once_in_threads, tolerance=0.0,
             formula="min(C / W, 40)", source="AnyIO documentation, Working with threads: 40 tokens", headline="80 users in threads",
         ),
         Claim(
-            "tempting_throughput", "harm", "`def` serves 40 / T: eighty users take turns", "tempting.throughput_rps",
+            "tempting_throughput", "harm", "`def` serves 40 / T: eighty users take turns", tempting.throughput_rps,
             predict=served_by_threads,
             formula="min(C, 40 W) / T", source="a queue with 40 servers (AnyIO documentation, Working with threads)", tolerance=0.20,
             headline="80 users in threads",
         ),
         Claim(
-            "correct_throughput", "fix", "awaited, C users get C / T requests per second", "correct.throughput_rps",
+            "correct_throughput", "fix", "awaited, C users get C / T requests per second", correct.throughput_rps,
             predict=lambda c: served(c, c.number("users")) if runs(c, "correct") else None,
             formula="C / T", source="Little's law; opening ten connections is left out", tolerance=0.30, headline="10 users",
         ),
         Claim(
-            "loop_free", "fix", "awaited, the loop is never blocked for as long as a call", "correct.loop_lag_max_s",
+            "loop_free", "fix", "awaited, the loop is never blocked for as long as a call", correct.loop_lag_max_s,
             relation="at_most", predict=lambda c: c.number("upstream_s") if runs(c, "correct") else None,
             formula="T", source="an awaited call holds the loop only while its Python code runs", tolerance=0.0, headline="10 users",
         ),
         Claim(
-            "alone", "tax", "a single user waits no longer for the awaited call", "correct.latency_p50_s / naive.latency_p50_s",
+            "alone", "tax", "a single user waits no longer for the awaited call", correct.latency_p50_s / naive.latency_p50_s,
             predict=lambda c: 1.0 if c.duet else None,
             formula="1", source="both wait for the supplier", null=1.0,
         ),
         Claim(
             "cpu", "tax", "one more request costs no more CPU with the awaited call",
-            "correct.cpu_marginal_s_per_request[server] / naive.cpu_marginal_s_per_request[server]",
+            correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"),
             relation="at_most", predict=lambda c: 1.0 if c.label == THREE_RATES else None,
             formula="1", source="both clients of httpx2 run the same Python code, one of them with await", tolerance=0.25,
         ),
     ),
     charts=(
         Chart(
-            "sweep", "throughput_rps",
+            "sweep", each.throughput_rps,
             "Blocking: {naive_throughput:.0f} requests per second for any number of users; awaited: {correct_throughput:.0f} for ten users",
             x="users", x_label="users", y_label="requests per second", conditions=("1 user", "5 users", "10 users", "20 users"),
             theory=("naive_throughput", "correct_throughput"),
@@ -187,14 +190,14 @@ SCENARIO = Scenario(
             x_label="seconds", conditions=("10 users",), log_x=True,
         ),
         Chart(
-            "timeline", "loop_lag_max_s", "The event loop is blocked for {loop_blocked:.1f} s; awaited, for {loop_free:.3f} s at most",
+            "timeline", each.loop_lag_max_s, "The event loop is blocked for {loop_blocked:.1f} s; awaited, for {loop_free:.3f} s at most",
             y_label="longest block of the loop, s", conditions=("10 users",),
         ),
     ),
     answer="With ten users the blocking call serves {naive_throughput:.1f} requests per second (1 / 0.1 s = {naive_throughput.predicted:.0f}); "
     "awaited, the same worker serves {correct_throughput:.0f}, {times_slower:.1f} times as many. Routes with `def` stop at {threads:.0f} threads.",
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"untrue": "observed[untrue]"}, variants=("correct", "tempting"),
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"untrue": each.observed("untrue")}, variants=("correct", "tempting"),
         upstream=Upstream(0.05),
     ),
     disagrees_with_source="Part 7 says that a stretch of 200 ms blocks every other request for 200 ms. "

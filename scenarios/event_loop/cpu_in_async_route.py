@@ -13,6 +13,10 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Journey, Probe, Scenario, Server, Survival
+from lab.words.metrics import Arm, correct, each, naive
+
+processes = Arm("processes")
+tempting = Arm("tempting")
 
 HEALTH_EVERY_S = 0.02
 RIGHT = {"password": "correct horse"}
@@ -95,7 +99,7 @@ SCENARIO = Scenario(
     parts=(7, 13),
     catalogue_ids=("asx-cpu-no-gain", "asx-pbkdf2-block", "as-heartbeat-lies"),
     before_after=BeforeAfter(
-        "latency_p50_s[health]", "for a health check", "4 users log in",
+        each.latency_p50_s("health"), "for a health check", "4 users log in",
         "A health check is asked while four users log in.",
     ),
     labels={
@@ -126,70 +130,70 @@ SCENARIO = Scenario(
     claims=(
         Claim(
             "victim", "harm", "a health check waits at least ten times as long as with the hash in a thread",
-            "naive.latency_p50_s[health] / correct.latency_p50_s[health]",
+            naive.latency_p50_s("health") / correct.latency_p50_s("health"),
             relation="at_least", predict=lambda c: busy(c, 10.0), null=1.0,
             formula="up to C t against one turn of the loop",
             source="a queue with one server; part 7: 200 ms without await delay every other request",
         ),
         Claim(
-            "flat", "harm", "four users get no more logins per second than one", "naive.observed[answered_to_4] / naive.observed[answered_to_1]",
+            "flat", "harm", "four users get no more logins per second than one", naive.observed("answered_to_4") / naive.observed("answered_to_1"),
             predict=lambda c: in_turns(c, 1.0), tolerance=0.15, null=float(TOGETHER),
             formula="1: 1 / t for any C", source="a queue with one server; part 7: async does not make code faster",
         ),
         Claim(
             "workers", "harm", "two workers do not end it: each loop is still blocked for a whole hash",
-            "naive.loop_lag_max_s / naive.cpu_server_s_per_request", relation="at_least",
+            naive.loop_lag_max_s / naive.cpu_server_s_per_request, relation="at_least",
             predict=lambda c: 0.9 if c.workers > 1 else None, tolerance=0.0,
             formula="t / t, less a tenth for the CPU besides the hash", source="the same queue, twice", headline="4 users log in, 2 workers",
         ),
         Claim(
-            "loop", "mechanism", "the loop is blocked for at least one whole hash", "naive.loop_lag_max_s / naive.cpu_server_s_per_request",
+            "loop", "mechanism", "the loop is blocked for at least one whole hash", naive.loop_lag_max_s / naive.cpu_server_s_per_request,
             relation="at_least", predict=lambda c: in_turns(c, 0.9), tolerance=0.0,
             formula="t / t, less a tenth for the CPU besides the hash", source="there is no await in between",
         ),
         Claim(
             "queue", "mechanism", "the health check waits in the queue of the logins, so about as long as one of them",
-            "naive.latency_p50_s[health] / naive.latency_p50_s[login]", relation="at_least",
+            naive.latency_p50_s("health") / naive.latency_p50_s("login"), relation="at_least",
             predict=lambda c: busy(c, 0.5), tolerance=0.0,
             formula="at least 1 / 2: it comes at any moment of a queue of C t", source="a queue with one server",
         ),
         Claim(
             "idle_loop", "mechanism", "with nobody logging in both answer the health check alike",
-            "naive.latency_p50_s[health] / correct.latency_p50_s[health]", predict=lambda c: 1.0 if c.control else None, tolerance=0.5, null=None,
+            naive.latency_p50_s("health") / correct.latency_p50_s("health"), predict=lambda c: 1.0 if c.control else None, tolerance=0.5, null=None,
             formula="1", source="the same route",
         ),
         Claim(
             "yields", "harm", "an `asyncio.sleep(0)` before it does not help: the health check waits as before",
-            "tempting.latency_p50_s[health] / correct.latency_p50_s[health]", relation="at_least", predict=lambda c: busy(c, 5.0), null=1.0,
+            tempting.latency_p50_s("health") / correct.latency_p50_s("health"), relation="at_least", predict=lambda c: busy(c, 5.0), null=1.0,
             formula="the loop is blocked for t", source="Python documentation: asyncio.sleep(0) lets other tasks run once",
         ),
         Claim(
-            "threads", "fix", "in a thread the loop is never blocked for a whole hash", "correct.loop_lag_max_s / naive.loop_lag_max_s",
+            "threads", "fix", "in a thread the loop is never blocked for a whole hash", correct.loop_lag_max_s / naive.loop_lag_max_s,
             relation="at_most", predict=lambda c: busy(c, 0.25), null=1.0,
             formula="a quarter at most: what the kernel's scheduler gives away on one core", source=RELEASES,
         ),
         Claim(
             "cores", "fix", "four users get as many logins as there are cores for",
-            "correct.observed[answered_to_4] / correct.observed[answered_to_1]",
+            correct.observed("answered_to_4") / correct.observed("answered_to_1"),
             predict=lambda c: in_turns(c, float(min(CORES, TOGETHER))), tolerance=0.3, null=1.0,
             formula="min(cores, C)", source=RELEASES,
         ),
         Claim(
-            "cores_of_processes", "fix", "in processes too", "processes.observed[answered_to_4] / processes.observed[answered_to_1]",
+            "cores_of_processes", "fix", "in processes too", processes.observed("answered_to_4") / processes.observed("answered_to_1"),
             predict=lambda c: in_turns(c, float(min(CORES, TOGETHER))), tolerance=0.3, null=1.0,
             formula="min(cores, C)", source="another process has another GIL",
         ),
         Claim(
-            "no_slower", "fix", "logins get no slower", "correct.throughput_rps[login] / naive.throughput_rps[login]", relation="at_least",
+            "no_slower", "fix", "logins get no slower", correct.throughput_rps("login") / naive.throughput_rps("login"), relation="at_least",
             predict=lambda c: busy(c, 1.0), tolerance=0.2, null=None,
             formula="1, up to the cores that are free", source="the same computation",
         ),
         Claim(
-            "processes", "fix", "a process pool frees the loop as well", "processes.loop_lag_max_s / naive.loop_lag_max_s", relation="at_most",
+            "processes", "fix", "a process pool frees the loop as well", processes.loop_lag_max_s / naive.loop_lag_max_s, relation="at_most",
             predict=lambda c: in_turns(c, 0.25), null=1.0, formula="a quarter at most", source="another process has another GIL",
         ),
         Claim(
-            "cpu", "tax", "a thread costs at most a tenth more CPU per login", "correct.cpu_server_s_per_request / naive.cpu_server_s_per_request",
+            "cpu", "tax", "a thread costs at most a tenth more CPU per login", correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
             relation="at_most", predict=lambda c: in_turns(c, 1.0), tolerance=0.1, null=1.0,
             formula="1 + 0.1 ms / t", source="measured here: to hand work to a thread takes 0.05 to 0.1 ms, a hash tens of milliseconds",
         ),
@@ -200,16 +204,16 @@ SCENARIO = Scenario(
             conditions=("4 users log in",),
         ),
         Chart(
-            "counts", "observed[answered_to_4]",
+            "counts", each.observed("answered_to_4"),
             "Four users at once: {flat:.1f} times the logins of one on the loop, {cores:.1f} times in threads, {cores_of_processes:.1f} in processes",
             y_label=f"logins of four users in {ROUNDS} turns of {PHASE_S} s", conditions=("1 user, then 4, in turns",),
         ),
         Chart(
-            "timeline", "loop_lag_max_s", "Each hash blocks the event loop; in threads the loop goes on", conditions=("4 users log in",),
+            "timeline", each.loop_lag_max_s, "Each hash blocks the event loop; in threads the loop goes on", conditions=("4 users log in",),
             y_label="longest block of the loop, s",
         ),
         Chart(
-            "counts", "throughput_rps[login]", "Hashing is not faster in an async route", y_label="logins per second",
+            "counts", each.throughput_rps("login"), "Hashing is not faster in an async route", y_label="logins per second",
             conditions=("4 users log in", "4 users log in, 2 workers"),
         ),
     ),
@@ -217,7 +221,7 @@ SCENARIO = Scenario(
     "in a thread; the loop is blocked for {loop:.1f} hashes at a time. Four users get {flat:.1f} times the logins of one on the loop, "
     "{cores:.1f} times in threads.",
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"refused": "observed[refused]"}, variants=("correct", "processes"),
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"refused": each.observed("refused")}, variants=("correct", "processes"),
         env={"ITERATIONS": "100000", "CHECKS_AT_ONCE": "1"},
         also=("pool",), without=("naive: pool process killed", "correct: pool process killed"),
     ),

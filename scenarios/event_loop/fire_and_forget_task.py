@@ -28,6 +28,9 @@ from lab.model import (
     Survival,
     Upstream,
 )
+from lab.words.metrics import Arm, correct, each, naive
+
+tempting = Arm("tempting")
 
 ORDERS = 100
 WAIT_S = 0.3  # DELAY_S in all targets, and the supplier's answer
@@ -143,7 +146,7 @@ SCENARIO = Scenario(
     parts=(14, 8),
     catalogue_ids=("aio-fire-forget-gc",),
     before_after=BeforeAfter(
-        "final[sent]", "of 100 tasks finished", "for an approval, forced",
+        each.final("sent"), "of 100 tasks finished", "for an approval, forced",
         "A hundred tasks are started with `asyncio.create_task`, wait for an approval, and Python collects garbage.",
     ),
     labels={"naive": "create_task, not kept", "tempting": "local variable and name", "correct": "kept in a set"},
@@ -172,70 +175,70 @@ SCENARIO = Scenario(
     ),
     final_reads=(FinalRead("sent", redis=("SCARD", "orders:sent")),),
     survival=Survival(
-        user="Steady", answer_within_s=4.0, recover_within_s=3.0, upstream=Upstream(0.1), ledger={"lost": "observed[lost]"},
+        user="Steady", answer_within_s=4.0, recover_within_s=3.0, upstream=Upstream(0.1), ledger={"lost": each.observed("lost")},
         limits={"correct: worker killed": "The set lives in the process: what waits when it is killed is lost. Use a job row for what must not be."},
     ),
     claims=(
         Claim(
-            "lost", "harm", "no order that waits for an approval is ever sent", "naive.final[sent]",
+            "lost", "harm", "no order that waits for an approval is ever sent", naive.final("sent"),
             predict=lambda c: forced(c, 0.0), tolerance=0.0, null=float(ORDERS),
             formula="0", source="Python documentation, asyncio.create_task: the loop keeps weak references to tasks; CPython issue 91887",
             headline="for an approval, forced",
         ),
         Claim(
-            "lost_natural", "harm", "when Python collects by itself, some are lost", "naive.final[sent]", relation="at_most",
+            "lost_natural", "harm", "when Python collects by itself, some are lost", naive.final("sent"), relation="at_most",
             predict=lambda c: natural(c, ORDERS - 1.0), tolerance=0.0,
             formula="fewer than 100", source="Python documentation, gc.get_threshold: the youngest generation is collected every 700 new objects",
         ),
         Claim(
-            "gone", "mechanism", "before anybody approves, no order waits any more", "naive.observed[waiting]",
+            "gone", "mechanism", "before anybody approves, no order waits any more", naive.observed("waiting"),
             predict=lambda c: forced(c, 0.0), tolerance=0.0, null=float(ORDERS),
             formula="0", source="the event is in the same cycle as the task, which nothing else holds", headline="for an approval, forced",
         ),
         Claim(
-            "timer", "mechanism", "a task that waits for a timer survives without a reference", "naive.final[sent]",
+            "timer", "mechanism", "a task that waits for a timer survives without a reference", naive.final("sent"),
             predict=lambda c: held(c, "delay"), tolerance=0.0, null=0.0,
             formula="N = 100", source="CPython, asyncio/base_events.py: the loop holds its timers, and their callbacks the task",
         ),
         Claim(
-            "socket", "mechanism", "so does a task that waits for a socket", "naive.final[sent]",
+            "socket", "mechanism", "so does a task that waits for a socket", naive.final("sent"),
             predict=lambda c: held(c, "supplier"), tolerance=0.0, null=0.0,
             formula="N = 100", source="CPython, asyncio/selector_events.py: the loop holds its transports, and their callbacks the task",
         ),
         Claim(
-            "at_once", "mechanism", "approved at once nearly all are sent, so a test passes", "naive.final[sent]", relation="at_least",
+            "at_once", "mechanism", "approved at once nearly all are sent, so a test passes", naive.final("sent"), relation="at_least",
             predict=lambda c: AT_ONCE * ORDERS if c.params["at_once"] else None, tolerance=0.0,
             formula="at least 90 of 100", source="a collection must fall between two requests of about a millisecond",
         ),
         Claim(
-            "named", "harm", "a local variable and a name do not help", "tempting.final[sent]",
+            "named", "harm", "a local variable and a name do not help", tempting.final("sent"),
             predict=lambda c: forced(c, 0.0) if c.workers == 1 else None, tolerance=0.0, null=float(ORDERS),
             formula="0", source="the variable goes with the function's frame", headline="for an approval, forced",
         ),
         Claim(
-            "kept", "fix", "a task in a set is not lost", "correct.final[sent]", predict=lambda c: None if c.duet else float(ORDERS),
+            "kept", "fix", "a task in a set is not lost", correct.final("sent"), predict=lambda c: None if c.duet else float(ORDERS),
             tolerance=0.0, null=0.0,
             formula="N = 100", source="Python documentation, asyncio.create_task: save a reference", headline="for an approval, forced",
         ),
         Claim(
-            "kept_waiting", "fix", "and its order waits until it is approved", "correct.observed[waiting]",
+            "kept_waiting", "fix", "and its order waits until it is approved", correct.observed("waiting"),
             predict=lambda c: forced(c, float(ORDERS)) if c.workers == 1 else None, tolerance=0.0, null=0.0,
             formula="N = 100", source="the application holds the set, the set the task, and the task the event", headline="for an approval, forced",
         ),
         Claim(
-            "cost", "tax", "keeping a task costs no CPU that can be seen", "correct.cpu_server_s_per_request / naive.cpu_server_s_per_request",
+            "cost", "tax", "keeping a task costs no CPU that can be seen", correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
             predict=lambda c: 1.0 if c.duet else None, relation="at_most", tolerance=0.10,
             formula="1: an entry that is added and removed, against a request with two Redis commands", source="Python wiki, TimeComplexity: sets",
         ),
     ),
     charts=(
         Chart(
-            "counts", "final[sent]", "Of 100 such tasks {timer:.0f} finish on a timer, {socket:.0f} on a socket, {lost:.0f} on an event of their own",
+            "counts", each.final("sent"), "Of 100 such tasks {timer:.0f} finish on a timer, {socket:.0f} on a socket, {lost:.0f} on an event of their own",
             y_label="orders sent of 100", conditions=("for a delay, forced", "for the supplier, forced", "for an approval, forced"),
             theory=("timer", "socket", "lost", "kept", "named"),
         ),
         Chart(
-            "counts", "final[sent]", "Approved at once {at_once:.0f} of 100 are sent, so tests pass; after a pause {lost_natural:.0f}",
+            "counts", each.final("sent"), "Approved at once {at_once:.0f} of 100 are sent, so tests pass; after a pause {lost_natural:.0f}",
             y_label="orders sent of 100", conditions=("for an approval at once, natural", "for an approval, natural"), theory=("kept",),
         ),
     ),

@@ -14,6 +14,12 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Survival, Upstream
+from lab.words.metrics import Arm, correct, each, naive
+
+released = Arm("released")
+subinterpreters = Arm("subinterpreters")
+tempting = Arm("tempting")
+waiting = Arm("waiting")
 
 SWITCH_S = 0.005  # sys.getswitchinterval()
 SHORT_SWITCH_S = 0.0005  # SWITCH_INTERVAL_S in tempting.py
@@ -83,7 +89,7 @@ SCENARIO = Scenario(
     services=("upstream",),
     constants={"MOST_PARTS": MOST_PARTS, "SWITCH_INTERVAL_S": SHORT_SWITCH_S},
     before_after=BeforeAfter(
-        "latency_p50_s[2 parts] / latency_p50_s[1 part]", "the time of one part, for two at once", "one part, then two",
+        each.latency_p50_s("2 parts") / each.latency_p50_s("1 part"), "the time of one part, for two at once", "one part, then two",
         "A route computes one part or two at the same time.",
     ),
     labels={
@@ -108,103 +114,103 @@ SCENARIO = Scenario(
     probes=(Probe("/health", body={"status": "ok"}), Probe("/primes?parts=1&size=100", ignore=("found",), body={"parts": 1})),
     claims=(
         Claim(
-            "threads", "harm", "two threads take twice the time of one", "naive.latency_p50_s[2 parts] / naive.latency_p50_s[1 part]",
+            "threads", "harm", "two threads take twice the time of one", naive.latency_p50_s("2 parts") / naive.latency_p50_s("1 part"),
             predict=lambda c: where(c, "naive", 2.0), tolerance=0.15, null=1.0,
             formula="k", source="one lock; part 13: two CPU threads take about 2x one thread's time", headline="one part, then two",
         ),
         Claim(
-            "convoy", "mechanism", "beside one computing thread every wake-up of the event loop is a switch interval late", "naive.loop_lag_p50_s",
+            "convoy", "mechanism", "beside one computing thread every wake-up of the event loop is a switch interval late", naive.loop_lag_p50_s,
             predict=lambda c: beside(c, 1, SWITCH_S), tolerance=0.2,
             formula="5 ms", source=f"Python documentation, sys.setswitchinterval; {CONVOY}", headline="one part all the time",
         ),
         Claim(
-            "convoy_of_two", "mechanism", "beside two it is at least one and a half intervals late", "naive.loop_lag_p50_s", relation="at_least",
+            "convoy_of_two", "mechanism", "beside two it is at least one and a half intervals late", naive.loop_lag_p50_s, relation="at_least",
             predict=lambda c: beside(c, 2, 1.5 * SWITCH_S), tolerance=0.0,
             formula="5 ms / 2 + 5 ms x draws lost (1 on average) = 7.5 ms, or more",
             source=f"CPython, ceval_gil: waiters have no order; {CONVOY}", headline="two parts all the time",
         ),
         Claim(
-            "quiet", "mechanism", "where nobody computes the loop is on time", "naive.loop_lag_p50_s", relation="at_most",
+            "quiet", "mechanism", "where nobody computes the loop is on time", naive.loop_lag_p50_s, relation="at_most",
             predict=lambda c: SWITCH_S / 5 if c.control else None, tolerance=0.0, formula="less than 1 ms", source="nobody holds the lock",
         ),
         Claim(
             "punctual", "mechanism", "with a tenth of the switch interval the loop is less than a fifth as late",
-            "tempting.loop_lag_p50_s / naive.loop_lag_p50_s", relation="at_most",
+            tempting.loop_lag_p50_s / naive.loop_lag_p50_s, relation="at_most",
             predict=lambda c: beside(c, 1, 0.2), tolerance=0.0, null=1.0,
             formula="0.5 ms / 5 ms, and what a turn of the loop takes", source="Python documentation, sys.setswitchinterval",
         ),
         Claim(
             "no_faster", "harm", "but two threads still take twice the time of one",
-            "tempting.latency_p50_s[2 parts] / tempting.latency_p50_s[1 part]",
+            tempting.latency_p50_s("2 parts") / tempting.latency_p50_s("1 part"),
             predict=lambda c: where(c, "tempting", 2.0), tolerance=0.15, null=1.0, formula="k", source="it is still one lock",
         ),
         Claim(
             "released", "mechanism", "two threads in C code that releases the lock take the time of one",
-            "released.latency_p50_s[2 parts] / released.latency_p50_s[1 part]",
+            released.latency_p50_s("2 parts") / released.latency_p50_s("1 part"),
             predict=lambda c: where(c, "released", 1.0), tolerance=0.35, null=2.0,
             formula="1 with two cores", source="Python documentation, hashlib: pbkdf2_hmac releases the GIL",
         ),
         Claim(
             "waiting", "mechanism", "and so do two threads that wait for the network",
-            "waiting.latency_p50_s[2 parts] / waiting.latency_p50_s[1 part]",
+            waiting.latency_p50_s("2 parts") / waiting.latency_p50_s("1 part"),
             predict=lambda c: where(c, "waiting", 1.0), tolerance=0.15, null=2.0,
             formula="1", source="part 13: I/O-bound code barely notices; a blocking call releases the lock",
         ),
         Claim(
-            "processes", "fix", "two processes take the time of one", "correct.latency_p50_s[2 parts] / correct.latency_p50_s[1 part]",
+            "processes", "fix", "two processes take the time of one", correct.latency_p50_s("2 parts") / correct.latency_p50_s("1 part"),
             predict=lambda c: where(c, "correct", 1.0), tolerance=0.35, null=2.0,
             formula="1 with two cores", source="a lock each",
         ),
         Claim(
-            "undisturbed", "fix", "and the event loop beside them is on time", "correct.loop_lag_p50_s / naive.loop_lag_p50_s", relation="at_most",
+            "undisturbed", "fix", "and the event loop beside them is on time", correct.loop_lag_p50_s / naive.loop_lag_p50_s, relation="at_most",
             predict=lambda c: beside(c, 1, 0.2), tolerance=0.0, null=1.0,
             formula="less than 1 ms / 5 ms", source="nobody else in this process needs the lock",
         ),
         Claim(
             "interpreters", "fix", "two subinterpreters of one process do too, where what they run can be imported",
-            "subinterpreters.latency_p50_s[2 parts] / subinterpreters.latency_p50_s[1 part]",
+            subinterpreters.latency_p50_s("2 parts") / subinterpreters.latency_p50_s("1 part"),
             predict=lambda c: where(c, "subinterpreters", 1.0), tolerance=0.35, null=2.0,
             formula="1 with two cores", source="PEP 684: a lock for each interpreter",
         ),
         Claim(
-            "free", "fix", "two threads without the lock do too", "naive.latency_p50_s[2 parts] / naive.latency_p50_s[1 part]",
+            "free", "fix", "two threads without the lock do too", naive.latency_p50_s("2 parts") / naive.latency_p50_s("1 part"),
             predict=lambda c: 1.0 if c.python == "3.14t" else None, tolerance=0.35, null=2.0,
             formula="1 with two cores", source="PEP 703 and PEP 779",
         ),
         Claim(
-            "memory", "tax", "four processes and the worker need the memory of five workers", "correct.rss_peak_bytes / naive.rss_peak_bytes",
+            "memory", "tax", "four processes and the worker need the memory of five workers", correct.rss_peak_bytes / naive.rss_peak_bytes,
             predict=lambda c: where(c, "correct", 1.0 + MOST_PARTS), tolerance=0.25, null=1.0,
             formula="1 + 4", source="a spawned process imports the application as the worker does",
         ),
         Claim(
             "memory_of_interpreters", "tax", "a subinterpreter that imports nothing is a small one",
-            "subinterpreters.rss_peak_bytes / naive.rss_peak_bytes", relation="at_most",
+            subinterpreters.rss_peak_bytes / naive.rss_peak_bytes, relation="at_most",
             predict=lambda c: where(c, "subinterpreters", 1.5), tolerance=0.1, null=1.0,
             formula="1 + 4 interpreters of a few MB", source="measured here: without FastAPI an interpreter holds its builtins",
         ),
     ),
     charts=(
         Chart(
-            "counts", "latency_p50_s[2 parts]", "Twice the work in two threads takes {threads:.1f} times the time, in two processes {processes:.1f}",
+            "counts", each.latency_p50_s("2 parts"), "Twice the work in two threads takes {threads:.1f} times the time, in two processes {processes:.1f}",
             y_label="median time of two parts, s", conditions=("one part, then two",),
         ),
         Chart(
-            "timeline", "loop_lag_max_s", "While a thread computes, the event loop is {convoy:.3f} s late at each wake-up",
+            "timeline", each.loop_lag_max_s, "While a thread computes, the event loop is {convoy:.3f} s late at each wake-up",
             y_label="longest lateness of the loop, s", conditions=("one part all the time",),
         ),
         Chart(
-            "counts", "latency_p50_s[2 parts]", "Subinterpreters (3.13) have a lock each: two parts take {interpreters:.1f} times the time of one",
+            "counts", each.latency_p50_s("2 parts"), "Subinterpreters (3.13) have a lock each: two parts take {interpreters:.1f} times the time of one",
             y_label="median time of two parts, s", conditions=("Python 3.13",),
         ),
         Chart(
-            "counts", "loop_lag_p50_s", "A tenth of the switch interval leaves {punctual:.2f} of the loop's lateness; the work is no faster",
+            "counts", each.loop_lag_p50_s, "A tenth of the switch interval leaves {punctual:.2f} of the loop's lateness; the work is no faster",
             y_label="median lateness of the loop, by time, s", conditions=("one part all the time",),
         ),
     ),
     answer="Two threads that compute take {threads:.2f} times as long as one, two processes {processes:.2f} times, two threads in C code that "
     "releases the lock {released:.2f}, two subinterpreters {interpreters:.2f}; beside one computing thread the event loop is {convoy:.4f} s late.",
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"wrong": "observed[wrong]"},
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"wrong": each.observed("wrong")},
         also=("pool",), without=("upstream stalls", "upstream errs", "naive: pool process killed"),
     ),
     disagrees_with_source="Part 13 says that Python 3.13 makes the GIL optional. It does so in a separate build, which is experimental in 3.13 and "

@@ -9,6 +9,7 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Server, Survival
+from lab.words.metrics import correct, each, naive
 
 DELAYED_ACK_S = 0.040  # TCP_DELACK_MIN of Linux
 REQUESTS = 40
@@ -61,7 +62,7 @@ SCENARIO = Scenario(
     parts=(6,),
     catalogue_ids=("tcp-nodelay",),
     before_after=BeforeAfter(
-        "latency_p50_s[next]", "for each request but the first", "uvicorn, 2 workers",
+        each.latency_p50_s("next"), "for each request but the first", "uvicorn, 2 workers",
         "One client sends small requests on one connection, one after the other.",
     ),
     labels={"naive": "2 workers on asyncio", "correct": "2 workers on uvloop"},
@@ -77,38 +78,38 @@ SCENARIO = Scenario(
     probes=(Probe("/prices/7", body={"product_id": 7, "price_cents": 700}),),
     claims=(
         Claim(
-            "next", "harm", "each request but the first waits for a delayed acknowledgement", "naive.latency_p50_s[next]",
+            "next", "harm", "each request but the first waits for a delayed acknowledgement", naive.latency_p50_s("next"),
             predict=lambda c: delayed(c, DELAYED_ACK_S + 0.005), tolerance=0.15,
             formula="40 to 50 ms: 40 ms, rounded up to the kernel's next tick", source="Linux, include/net/tcp.h: TCP_DELACK_MIN is HZ / 25",
         ),
         Claim(
-            "slower", "harm", "that is at least 20 times the time of uvloop", "naive.latency_p50_s[next] / correct.latency_p50_s[next]",
+            "slower", "harm", "that is at least 20 times the time of uvloop", naive.latency_p50_s("next") / correct.latency_p50_s("next"),
             relation="at_least", predict=lambda c: delayed(c, 20.0), null=1.0,
             formula="40 ms / less than 2 ms", source="measured here: uvloop answers within a millisecond on loopback",
         ),
         Claim(
-            "first", "mechanism", "the first request on the connection does not wait", "naive.latency_max_s[first]", relation="at_most",
+            "first", "mechanism", "the first request on the connection does not wait", naive.latency_max_s("first"), relation="at_most",
             predict=lambda c: delayed(c, DELAYED_ACK_S / 2), tolerance=0.0,
             formula="less than half of it", source="Linux acknowledges at once while a connection is young (quick acks)",
         ),
         Claim(
-            "cpu_idle", "mechanism", "the event loop is not blocked meanwhile: the kernel waits", "naive.loop_lag_p99_s", relation="at_most",
+            "cpu_idle", "mechanism", "the event loop is not blocked meanwhile: the kernel waits", naive.loop_lag_p99_s, relation="at_most",
             predict=lambda c: delayed(c, DELAYED_ACK_S / 4), tolerance=0.0,
             formula="less than 10 ms for 99 % of the time; blocked, it would be 40 ms late for most of it",
             source="Nagle's algorithm holds the packet in the kernel (RFC 896)",
         ),
         Claim(
-            "controls", "mechanism", "one worker, or gunicorn, on the same event loop does not wait", "naive.latency_p50_s[next]", relation="at_most",
+            "controls", "mechanism", "one worker, or gunicorn, on the same event loop does not wait", naive.latency_p50_s("next"), relation="at_most",
             predict=lambda c: spared(c, DELAYED_ACK_S / 4), tolerance=0.0,
             formula="less than 10 ms", source="TCP_NODELAY is set there (Kludex/uvicorn issue 3149)", headline="uvicorn, 1 worker",
         ),
         Claim(
-            "fixed", "fix", "two workers on uvloop do not wait", "correct.latency_p50_s[next]", relation="at_most",
+            "fixed", "fix", "two workers on uvloop do not wait", correct.latency_p50_s("next"), relation="at_most",
             predict=lambda c: delayed(c, DELAYED_ACK_S / 4), tolerance=0.0,
             formula="less than 10 ms", source="uvloop, handles/tcp.pyx: _set_nodelay on every TCP connection",
         ),
         Claim(
-            "memory", "tax", "uvloop needs at most a fifth more memory per server", "correct.rss_peak_bytes / naive.rss_peak_bytes",
+            "memory", "tax", "uvloop needs at most a fifth more memory per server", correct.rss_peak_bytes / naive.rss_peak_bytes,
             relation="at_most",
             predict=lambda c: delayed(c, 1.2), tolerance=0.0,
             formula="1.2", source="one shared library of some MB in each process, next to the 40 MB and more of an application with FastAPI",
@@ -120,7 +121,7 @@ SCENARIO = Scenario(
             conditions=("uvicorn, 2 workers",), log_x=True,
         ),
         Chart(
-            "counts", "latency_p50_s[next]", "Two uvicorn workers on asyncio wait; one worker, or gunicorn, does not",
+            "counts", each.latency_p50_s("next"), "Two uvicorn workers on asyncio wait; one worker, or gunicorn, does not",
             y_label="median time of a request on a kept connection, s",
             conditions=("uvicorn, 2 workers", "uvicorn, 1 worker", "gunicorn, 2 workers"), log_x=True,
         ),
@@ -130,5 +131,5 @@ SCENARIO = Scenario(
     ),
     answer="With two uvicorn workers on asyncio each request but the first takes {next:.3f} s, {slower:.0f} times the {fixed:.5f} s on uvloop; "
     "with one worker it takes {controls:.5f} s.",
-    survival=Survival(user="Steady", answer_within_s=1.0, recover_within_s=3.0, ledger={"wrong": "observed[wrong]"}),
+    survival=Survival(user="Steady", answer_within_s=1.0, recover_within_s=3.0, ledger={"wrong": each.observed("wrong")}),
 )  # fmt: skip

@@ -20,6 +20,9 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Kind, Probe, Scenario, Survival
+from lab.words.metrics import Arm, correct, each, naive
+
+gcra = Arm("gcra")
 
 LIMIT = 20  # LIMIT in all targets
 WINDOW_S = 3  # WINDOW_S in all targets
@@ -116,7 +119,7 @@ def bursty(condition: Condition, value: float) -> float | None:
 def bound(claim_id: str, kind: Kind, statement: str, variant: str, most: int, formula: str, source: str) -> Claim:
     """The most that an algorithm admits in any window."""
     return Claim(
-        claim_id, kind, statement, f"{variant}.observed[most_in_window]",
+        claim_id, kind, statement, Arm(variant).observed("most_in_window"),
         predict=lambda c: attacked(c, float(most)), tolerance=0.0, formula=formula, source=source, headline="adversary",
     )  # fmt: skip
 
@@ -124,7 +127,7 @@ def bound(claim_id: str, kind: Kind, statement: str, variant: str, most: int, fo
 def refuses(claim_id: str, kind: Kind, statement: str, variant: str, refused: int, formula: str, source: str) -> Claim:
     """What an algorithm refuses of a client that keeps to the limit; one more or less where a burst takes its time."""
     return Claim(
-        claim_id, kind, statement, f"{variant}.observed[refused]",
+        claim_id, kind, statement, Arm(variant).observed("refused"),
         predict=lambda c: bursty(c, float(refused)), tolerance=0.05 if refused else 0.0, formula=formula, source=source, headline="bursty client",
     )  # fmt: skip
 
@@ -140,7 +143,7 @@ SCENARIO = Scenario(
     services=("redis",),
     constants={"LIMIT": LIMIT, "WINDOW_S": WINDOW_S, "BURST": BURST},
     before_after=BeforeAfter(
-        "observed[most_in_window]", "requests let through within 3 s (limit 20)", "adversary",
+        each.observed("most_in_window"), "requests let through within 3 s (limit 20)", "adversary",
         "A client times its requests against a limit of 20 in three seconds.",
     ),
     labels={
@@ -160,7 +163,7 @@ SCENARIO = Scenario(
         Condition("even client", Journey(1), user="Benign", params={"limit": LIMIT}, quick_pairs=1, control=True, variants=("naive", "correct")),
     ),
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": "observed[oversold]"}, variants=("correct", "gcra"),
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": each.observed("oversold")}, variants=("correct", "gcra"),
     ),
     probes=(
         Probe("/quotes/ACME", headers={"X-API-Key": "key-of-probe"}, body={"symbol": "ACME", "price_cents": 1999}),
@@ -172,7 +175,7 @@ SCENARIO = Scenario(
               "FastAPI Mastery, part 10: 100 at 59 s and 100 at 61 s"),
         Claim(
             "edge_opens", "mechanism", "the second 20 are admitted within a second of the clock's edge, where the counter starts again",
-            "naive.observed[within_1s_of_edge]", predict=lambda c: attacked(c, float(LIMIT)), tolerance=0.0,
+            naive.observed("within_1s_of_edge"), predict=lambda c: attacked(c, float(LIMIT)), tolerance=0.0,
             formula="20: one request every 10 ms finds the new counter empty", source="the script's index of the window", headline="adversary",
         ),
         bound("counter", "harm", "the sliding counter admits nearly twice the limit", "sliding_counter", 2 * LIMIT - 1, "2 x 20 - 1", CLOUDFLARE),
@@ -181,11 +184,11 @@ SCENARIO = Scenario(
         bound("log", "fix", "the log admits the limit", "correct", LIMIT, "20", "it keeps the time of each admitted request"),
         bound("gcra", "fix", "GCRA admits the limit and its burst", "gcra", LIMIT + BURST - 1, "20 + 5 - 1", BRANDUR),
         Claim(
-            "edge", "mechanism", "a client that stays below the limit evenly is not refused by the fixed window", "naive.observed[refused]",
+            "edge", "mechanism", "a client that stays below the limit evenly is not refused by the fixed window", naive.observed("refused"),
             predict=lambda c: 0.0 if c.control else None, tolerance=0.0, formula="0", source="19 in any 3 s",
         ),
         Claim(
-            "log_benign", "fix", "nor by the log", "correct.observed[refused]",
+            "log_benign", "fix", "nor by the log", correct.observed("refused"),
             predict=lambda c: 0.0 if c.control else None, tolerance=0.0, formula="0", source="19 in any 3 s",
         ),
         refuses("log_refuses", "fix", "the log refuses nothing of a client that keeps the limit in bursts", "correct", 0, "0",
@@ -195,39 +198,39 @@ SCENARIO = Scenario(
                 "the second burst of 20: the first still weighs 20 x (1 - p) > 19 for p < 1/20", CLOUDFLARE),
         refuses("gcra_refuses", "tax", "GCRA refuses three quarters of them", "gcra", ROUNDS * (LIMIT - BURST), "2 x (20 - 5)", BRANDUR),
         Claim(
-            "log_bytes", "tax", "the log's key grows with the limit", "correct.observed[key_bytes]", relation="at_least",
+            "log_bytes", "tax", "the log's key grows with the limit", correct.observed("key_bytes"), relation="at_least",
             predict=lambda c: attacked(c, float(LIMIT * LOG_ENTRY_BYTES)), tolerance=0.0,
             formula="20 x 42 bytes or more", source="Redis, listpack.c: 32 digits and 8 bytes of time for each entry, and their lengths",
         ),
         Claim(
-            "gcra_bytes", "tax", "GCRA's key is one timestamp", "gcra.observed[key_bytes]", relation="at_most",
+            "gcra_bytes", "tax", "GCRA's key is one timestamp", gcra.observed("key_bytes"), relation="at_most",
             predict=lambda c: attacked(c, 150.0), tolerance=0.0,
             formula="one key with one number", source="Redis documentation, MEMORY USAGE: key, value and their overhead",
         ),
         Claim(
-            "one_script", "tax", "the log costs one script per request, like the fixed window", "correct.redis_calls_per_request[evalsha]",
+            "one_script", "tax", "the log costs one script per request, like the fixed window", correct.redis_calls_per_request("evalsha"),
             predict=lambda c: 1.0 if "limit" in c.params else None, tolerance=0.05, formula="1",
             source="counted from the code: one EVALSHA, and no retry", headline="adversary",
         ),
     ),
     charts=(
         Chart(
-            "counts", "observed[most_in_window]",
+            "counts", each.observed("most_in_window"),
             "An attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the counter, {bucket:.0f} from the bucket, "
             "{gcra:.0f} from GCRA, {log:.0f} from the log",
             y_label="most admitted in any 3 s (limit 20)", conditions=("adversary",), theory=("fixed", "counter", "bucket", "log", "gcra"),
         ),
         Chart(
-            "counts", "observed[refused]",
+            "counts", each.observed("refused"),
             "Of 40 calls of a client that keeps the limit in bursts, GCRA refuses {gcra_refuses:.0f}, the sliding counter {counter_refuses:.0f}",
             y_label="calls refused, of 40", conditions=("bursty client",),
             theory=("log_refuses", "bucket_refuses", "counter_refuses", "gcra_refuses"),
         ),
         Chart(
-            "counts", "observed[key_bytes]", "The log takes {log_bytes:.0f} bytes per client, GCRA {gcra_bytes:.0f}",
+            "counts", each.observed("key_bytes"), "The log takes {log_bytes:.0f} bytes per client, GCRA {gcra_bytes:.0f}",
             y_label="bytes in Redis for one client", conditions=("adversary",),
         ),
-        Chart("cpu", "cpu_s_per_request", "Each algorithm is {one_script:.0f} script per request: where its CPU goes", conditions=("adversary",)),
+        Chart("cpu", each.cpu_s_per_request, "Each algorithm is {one_script:.0f} script per request: where its CPU goes", conditions=("adversary",)),
     ),
     answer="At a limit of 20 requests in 3 s an attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the sliding counter, "
     "{bucket:.0f} from the token bucket, {gcra:.0f} from GCRA with a burst of 5, and {log:.0f} from the log. A client that keeps the limit in bursts "

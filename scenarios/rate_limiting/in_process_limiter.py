@@ -24,6 +24,11 @@ from lab.model import (
     StagedLoad,
     Survival,
 )
+from lab.words.metrics import Arm, correct, each, naive
+
+slowapi_memory = Arm("slowapi_memory")
+slowapi_redis = Arm("slowapi_redis")
+with_fastapi_limiter = Arm("with_fastapi_limiter")
 
 LIMIT = 100  # requests; LIMIT in the targets
 WINDOW_S = 60  # WINDOW_S in the targets: far longer than a load of about a second
@@ -93,7 +98,7 @@ SCENARIO = Scenario(
     services=("redis",),
     constants={"LIMIT": LIMIT, "WINDOW_S": WINDOW_S},
     before_after=BeforeAfter(
-        "status_count[200]", "requests let through (limit 100)", "4 workers",
+        each.status_count(200), "requests let through (limit 100)", "4 workers",
         "One client sends far more than 100 requests to four workers; the limit is 100.",
     ),
     labels={
@@ -126,7 +131,7 @@ SCENARIO = Scenario(
         ),
     ),
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": "observed[oversold]"}, variants=("correct",),
+        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": each.observed("oversold")}, variants=("correct",),
     ),
     probes=(
         # Not after a load: where all clients share one bucket, nothing is left for it.
@@ -136,62 +141,62 @@ SCENARIO = Scenario(
     ),
     claims=(
         Claim(
-            "naive_admitted", "harm", "four workers admit four times the limit", "naive.status_count[200]",
+            "naive_admitted", "harm", "four workers admit four times the limit", naive.status_count(200),
             predict=lambda c: LIMIT * (c.workers if spread(c) else 1) if "spread" in c.params else None, tolerance=0.0,
             formula="workers x limit = 4 x 100 = 400; with one connection 1 x 100",
             source="FastAPI Mastery, parts 4 and 10: 4 workers, 100 a minute become 400", headline="4 workers",
         ),
         Claim(
-            "slowapi_admitted", "harm", "so does slowapi with its in-memory default", "slowapi_memory.status_count[200]",
+            "slowapi_admitted", "harm", "so does slowapi with its in-memory default", slowapi_memory.status_count(200),
             predict=lambda c: LIMIT * c.workers if spread(c) and not c.duet else None, tolerance=0.0,
             formula="workers x limit = 4 x 100 = 400",
             source="slowapi/extension.py: without a storage_uri the storage is memory://, which is the process's", headline="4 workers",
         ),
         Claim(
-            "fastapi_limiter_admitted", "harm", "so does fastapi-limiter as its README shows it", "with_fastapi_limiter.status_count[200]",
+            "fastapi_limiter_admitted", "harm", "so does fastapi-limiter as its README shows it", with_fastapi_limiter.status_count(200),
             predict=lambda c: LIMIT * c.workers - PROBED if spread(c) and not c.duet else None, tolerance=0.0,
             formula="workers x limit = 4 x 100 = 400, less the 1 that another client, the lab's probe, took before",
             source="pyrate_limiter/limiter.py 4.5.1: Limiter(Rate(...)) makes an InMemoryBucket, which is the process's", headline="4 workers",
         ),
         Claim(
             "fastapi_limiter_other", "harm", "and all its clients share one bucket: a second client is refused from its first request on",
-            "with_fastapi_limiter.observed[other_admitted]", predict=lambda c: two_clients(c, 0.0), tolerance=0.0,
+            with_fastapi_limiter.observed("other_admitted"), predict=lambda c: two_clients(c, 0.0), tolerance=0.0,
             formula="limit - 100 that the first client took = 0 of 10",
             source="pyrate_limiter/limiter.py 4.5.1: SingleBucketFactory.get ignores its item",
         ),
         Claim(
-            "correct_other", "fix", "one log per client leaves the second client its limit", "correct.observed[other_admitted]",
+            "correct_other", "fix", "one log per client leaves the second client its limit", correct.observed("other_admitted"),
             predict=lambda c: two_clients(c, float(OTHERS)), tolerance=0.0, formula="min(limit, 10) = 10", source="the key is the client's",
         ),
         Claim(
-            "slowapi_redis_admitted", "fix", "slowapi with its counters in Redis admits 100 too", "slowapi_redis.status_count[200]",
+            "slowapi_redis_admitted", "fix", "slowapi with its counters in Redis admits 100 too", slowapi_redis.status_count(200),
             predict=lambda c: LIMIT if spread(c) and not c.duet else None, tolerance=0.0,
             formula="limit = 100: the window begins with the client's first request", headline="4 workers",
             source="limits 5.8.0, incr_expire.lua: one key for all processes, which expires 60 s after its first INCRBY",
         ),
         Claim(
-            "own_limit", "mechanism", "each worker grants exactly its own 100", "naive.ok_per_pid_min",
+            "own_limit", "mechanism", "each worker grants exactly its own 100", naive.ok_per_pid_min,
             predict=lambda c: LIMIT if spread(c) else None, tolerance=0.0,
             formula="min(limit, requests seen) = 100, for the worker that granted least", source=SHARED_NOTHING, headline="4 workers",
         ),
         Claim(
-            "correct_admitted", "fix", "one log in Redis admits 100 with any number of workers", "correct.status_count[200]",
+            "correct_admitted", "fix", "one log in Redis admits 100 with any number of workers", correct.status_count(200),
             predict=lambda c: LIMIT if spread(c) else None, tolerance=0.0,
             formula="limit = 100", source="Redis documentation, Scripting with Lua: a script runs atomically", headline="4 workers",
         ),
         Claim(
-            "correct_errors", "fix", "no request is answered with a 5xx", "correct.responses_5xx",
+            "correct_errors", "fix", "no request is answered with a 5xx", correct.responses_5xx,
             predict=lambda c: 0.0 if spread(c) else None, tolerance=0.0,
             formula="0", source="the pool waits for a connection instead of raising", headline="4 workers",
         ),
         Claim(
-            "round_trips", "tax", "every request makes one round trip to Redis", "correct.redis_calls_per_request[evalsha]",
+            "round_trips", "tax", "every request makes one round trip to Redis", correct.redis_calls_per_request("evalsha"),
             predict=lambda c: 1.0 if spread(c) and not c.duet else None, tolerance=0.0,
             formula="1", source="counted from the code: one script for each decision", headline="4 workers",
         ),
         Claim(
             "cpu", "tax", "the round trip costs no more CPU than the rest of a small request",
-            "correct.cpu_marginal_s_per_request[server] / naive.cpu_marginal_s_per_request[server]", relation="at_most",
+            correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"), relation="at_most",
             predict=lambda c: 2.0 if c.label == "three rates" else None, null=1.0, tolerance=0.05,
             formula="(route + call) / route, with call <= route",
             source="measured here: one redis-py call takes about as long as a small route, 0.1 ms",
@@ -199,15 +204,15 @@ SCENARIO = Scenario(
     ),
     charts=(
         Chart(
-            "sweep", "status_count[200]", "With four workers the in-process log admits {naive_admitted:.0f}, Redis {correct_admitted:.0f}",
+            "sweep", each.status_count(200), "With four workers the in-process log admits {naive_admitted:.0f}, Redis {correct_admitted:.0f}",
             x="workers", x_label="workers", y_label="requests admitted", conditions=("1 worker", "2 workers", "4 workers"),
             theory=("naive_admitted", "correct_admitted"),
         ),
         Chart(
-            "counts", "status_count[200]", "A test with one connection does not show it: only one worker is asked",
+            "counts", each.status_count(200), "A test with one connection does not show it: only one worker is asked",
             y_label="requests admitted", conditions=("4 workers", "one connection to 4 workers"), theory=("naive_admitted", "correct_admitted"),
         ),
-        Chart("cpu", "cpu_s_per_request", "The fix costs one round trip: {cpu:.1f} times the CPU", conditions=("three rates",)),
+        Chart("cpu", each.cpu_s_per_request, "The fix costs one round trip: {cpu:.1f} times the CPU", conditions=("three rates",)),
     ),
     answer="With four workers a limit of 100 admits {naive_admitted:.0f} requests (predicted {naive_admitted.predicted:.0f}), with slowapi's "
     "in-memory default {slowapi_admitted:.0f}, with fastapi-limiter's {fastapi_limiter_admitted:.0f}. One log in Redis admits "
