@@ -12,13 +12,13 @@ from analysis.statistics import LEVEL
 from analysis.survival import fault_metrics
 from lab.model import ClaimPlan, Condition, GotchaPlan, MetricExpression, RunPlan, TrialPlan
 from lab.words.errors import StoreError
+from lab.words.metrics import parse_metric
 from lab.words.record import Environment
 
 FOR_GATES = (
     "loop_lag_max_s", "loop_lag_p50_s", "threads_borrowed_max", "server_in_flight_max", "requests_per_pid_min", "requests_per_pid_max",
     "response_mean_bytes",
 )  # fmt: skip
-from lab.words.metrics import parse_metric
 """Metrics that gates, doubts and the regime read besides."""
 OVERHEAD_S = 2.0
 """Start and stop of a server around a trial, for "M minutes"."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lab.model import SAMPLE_COLUMNS, Chart, Claim, Condition, OpenLoad
 from lab.run.plan import make_plan
 from lab.store import RunFolder, new_run, write_samples
+from lab.words.metrics import Notation
 from lab.words.record import GeneratorSeen, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
@@ -61,7 +62,7 @@ def make_run(results: Path, samples: int) -> RunFolder:
             f"c{metric}",
             "harm",
             metric,
-            f"naive.{metric} / correct.{metric}",
+            Notation(f"naive.{metric} / correct.{metric}"),
             lambda c: 1.0,
             formula="1",
             source="made up",

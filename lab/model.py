@@ -189,7 +189,8 @@ class Claim:
 class Chart:
     """A chart by the name of its kind (``analysis.charts.KINDS``).  ``title`` states the finding and may quote claims like ``answer``.
 
-    ``metric`` has no variant (``each.latency_p99_s``): every variant is drawn.  A timeline may name one of its own quantities instead.  ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
+    ``metric`` has no variant (``each.latency_p99_s``): every variant is drawn; a timeline may name a quantity of its own.
+    ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
     ``conditions`` limits it to these labels; ``theory`` names the claims whose predictions are drawn beside the measurement.
     """
 

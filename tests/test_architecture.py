@@ -68,20 +68,20 @@ def test_the_load_generator_knows_the_words_and_little_else(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("scenarios"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_scenarios_import_the_words_the_users_and_locust(path: Path) -> None:
-    assert not {name for name in touches(path, *OURS) if not name.startswith(("lab.model", "lab.generator"))}
+    assert not {
+        name for name in touches(path, *OURS) if not name.startswith(("lab.model", "lab.words", "lab.generator"))
+    }
 
 
 @pytest.mark.parametrize("path", files("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_analysis_starts_nothing(path: Path) -> None:
     allowed = (
         "lab.model",
-        "lab.words.record",
+        "lab.words",
         "lab.target.inside.rows",
-        "lab.words.codec",
         "lab.run.grid",
         "lab.catalog.faults",
         "lab.run.attempts",
-        "lab.words.errors",
         "lab.store",
         "lab.locate",
         "lab.selftest.apps",

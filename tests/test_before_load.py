@@ -9,11 +9,12 @@ from lab.catalog.describe import under_servers, without_workers
 from lab.model import Burst, Chart, Claim, ClosedLoad, Condition, OpenLoad, Server
 from lab.processes import reason_in
 from lab.words.errors import UsageError
+from lab.words.metrics import Notation
 from tests.fakes import gotcha_plan
 
 
 def claim(metric: str) -> Claim:
-    return Claim("c", "harm", "s", metric, predict=lambda condition: 1.0, formula="1", source="s")
+    return Claim("c", "harm", "s", Notation(metric), predict=lambda condition: 1.0, formula="1", source="s")
 
 
 def test_an_unknown_metric_or_variant_is_refused_with_the_nearest_name() -> None:

@@ -20,6 +20,7 @@ from lab.model import Claim, ClosedLoad, Condition, OpenLoad, Probe, Stage, Stag
 from lab.observe.bystander import Asked, Bystander, Witness, ask_until_told, beside, bystander_of, instants_ns, report
 from lab.processes import Guard
 from lab.words.errors import LoadError
+from lab.words.metrics import naive
 from tests.fakes import gotcha_plan
 
 S = 1_000_000_000
@@ -221,7 +222,7 @@ def test_a_staged_loads_window_is_as_long_as_its_stages() -> None:
 
 def test_no_bystander_where_a_count_must_be_exact() -> None:
     condition, other = Condition("one", OpenLoad(1000.0), 5.0), Condition("two", OpenLoad(1000.0), 5.0)
-    law = Claim("c", "harm", "s", "naive.requests_ok", lambda c: 1.0, formula="1", source="x", tolerance=0.0)
+    law = Claim("c", "harm", "s", naive.requests_ok, lambda c: 1.0, formula="1", source="x", tolerance=0.0)
     plan = replace(gotcha_plan(law, conditions=(condition,)), probes=(Probe("/health"),))
     assert bystander_of(plan, condition) == Bystander()
     assert bystander_of(replace(plan, claims=(replace(plan.claims[0], tolerance=0.1),)), condition).path == "/health"

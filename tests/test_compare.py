@@ -32,6 +32,7 @@ from lab.run.plan import make_plan
 from lab.run.runner import run_trials
 from lab.store import RunFolder, TrialFolder, new_run, write_samples
 from lab.words.errors import LoadError, NotHereError, UsageError
+from lab.words.metrics import correct, naive
 from lab.words.record import TrialRecord
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
 
@@ -40,13 +41,13 @@ HARM = Claim(
     "slow",
     "harm",
     "naive serves fewer",
-    "naive.throughput_rps",
+    naive.throughput_rps,
     lambda c: 100.0 * c.workers,
     formula="100 W",
     source="made up",
 )
 EQUAL = Claim(
-    "fast", "fix", "correct serves more", "correct.throughput_rps", lambda c: 400.0, formula="400", source="made up"
+    "fast", "fix", "correct serves more", correct.throughput_rps, lambda c: 400.0, formula="400", source="made up"
 )
 SERVERS = tuple(Server(workers=count) for count in (1, 2, 4))
 
@@ -209,7 +210,7 @@ class Behind(FakeExecutor):
 
 
 def test_an_overload_leaves_no_word_where_a_time_is_the_harm(tmp_path: Path) -> None:
-    slow = replace(HARM, metric="naive.latency_p50_s")
+    slow = replace(HARM, metric=naive.latency_p50_s)
     offered = replace(BASE, load=OpenLoad(1000.0), duration_s=4.0)
     spread = gotcha_plan(slow, conditions=tuple(under_servers(offered, SERVERS)))
     (answer,) = compared(tmp_path, as_grid(gotcha_plan(slow, conditions=(offered,)), spread), Behind()).answers
@@ -410,7 +411,7 @@ class Counting(FakeExecutor):
 def test_where_correct_reads_nothing_the_naive_count_is_the_harm(
     tmp_path: Path, counts: dict[int, float], word: str
 ) -> None:
-    lost = replace(HARM, metric="naive.observed[lost]")
+    lost = replace(HARM, metric=naive.observed("lost"))
     cells = tuple(under_servers(BASE, SERVERS))
     gotcha = as_grid(gotcha_plan(lost, conditions=(BASE,)), gotcha_plan(lost, conditions=cells))
     found = compared(tmp_path, gotcha, Counting(counts))

@@ -22,16 +22,17 @@ from lab.run.plan import make_plan
 from lab.run.runner import run_trials
 from lab.store import RunFolder, new_run
 from lab.words.errors import UsageError
+from lab.words.metrics import correct, naive
 from lab.words.record import Environment
 from tests.fakes import FakeExecutor, gotcha_plan
 from tests.scripted import NEVER, claim, run_of
 
 BASE = Condition("10 users", ClosedLoad(10), duration_s=1.0, params={"users": 10})
 HARM = Claim(
-    "slow", "harm", "naive serves fewer", "naive.throughput_rps", lambda c: 100.0, formula="100", source="made up"
+    "slow", "harm", "naive serves fewer", naive.throughput_rps, lambda c: 100.0, formula="100", source="made up"
 )
 EQUAL = Claim(
-    "fast", "fix", "correct serves 400", "correct.throughput_rps", lambda c: 400.0, formula="400", source="made up"
+    "fast", "fix", "correct serves 400", correct.throughput_rps, lambda c: 400.0, formula="400", source="made up"
 )
 STATES = (1.0, 1.03, 0.97, 1.02)
 """What the machine makes of a run: rates of A/A runs lie a few percent apart."""

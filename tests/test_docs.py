@@ -15,6 +15,7 @@ from analysis.charts import KINDS
 from analysis.doubts import DOUBTS
 from analysis.gates import GATES, THRESHOLDS
 from analysis.metrics import METRICS
+from lab.words.metrics import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -103,3 +104,12 @@ def test_compose_passes_its_own_check() -> None:
         env={**os.environ, "LAB_PASSWORD": "0123456789abcdef"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_docs_have_each_metrics_unit_and_argument() -> None:
+    rows = dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.*) \|$", VERDICTS, re.MULTILINE))
+    for name, metric in METRICS.items():
+        quantity = QUANTITIES[name]
+        unit, family, argument = (cell.strip() for cell in rows[name].split("|"))
+        assert (unit, family) == (quantity.unit or "count", metric.family), name
+        assert argument.removesuffix(" (needed)") == str(quantity.argument or ""), name

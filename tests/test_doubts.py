@@ -8,6 +8,7 @@ from analysis.doubting import doubts_of, merged
 from analysis.doubts import DOUBTS, doubt
 from analysis.facts import TrialFacts
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, OpenLoad, Server
+from lab.words.metrics import Notation
 from lab.words.record import GeneratorSeen, ProbeSeen, ProcessUse, TrialRecord
 from tests.fakes import gotcha_plan
 
@@ -18,7 +19,7 @@ SEEN = GeneratorSeen(200, 200, 0, (0.1,), 0.0005, 0.002, "a")
 
 
 def plan_with(metric: str, condition: Condition) -> GotchaPlan:
-    claim = Claim("x", "harm", "s", metric, lambda c: 1.0, formula="1", source="x")
+    claim = Claim("x", "harm", "s", Notation(metric), lambda c: 1.0, formula="1", source="x")
     return gotcha_plan(claim, conditions=(condition,))
 
 

@@ -47,6 +47,7 @@ from lab.processes import Guard, PortReservation, is_listening, wait_until
 from lab.run.plan import make_plan
 from lab.run.runner import run_trials
 from lab.store import new_run
+from lab.words.metrics import Notation
 from lab.words.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, FakeExecutor, gotcha_plan
 
@@ -612,7 +613,9 @@ def test_the_bystander_is_at_most_a_fiftieth_of_the_load(load: Load, rate: float
 
 
 def claiming(metric: str, condition: Condition) -> GotchaPlan:
-    return gotcha_plan(Claim("c", "harm", "s", metric, lambda c: 1.0, formula="1", source="x"), conditions=(condition,))
+    return gotcha_plan(
+        Claim("c", "harm", "s", Notation(metric), lambda c: 1.0, formula="1", source="x"), conditions=(condition,)
+    )
 
 
 def test_g9_a_noisy_neighbour() -> None:

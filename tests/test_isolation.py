@@ -33,6 +33,7 @@ from lab.run.arm import keep_logs
 from lab.run.runner import Live
 from lab.services.supervisor import Services
 from lab.words.errors import ServerError, StoreError
+from lab.words.metrics import Arm
 from tests.fakes import gotcha_plan
 from tests.small_trials import ITEMS, admin_of, leftovers, perform, run_plan, small_plan, ten_requests
 
@@ -190,7 +191,7 @@ def test_rows_read_are_the_loads_alone(tmp_path: Path) -> None:
         "rows",
         "mechanism",
         "ten rows a request",
-        "light.rows_read[items]",
+        Arm("light").rows_read("items"),
         predict=lambda c: 100.0,
         formula="10 n",
         source="test",

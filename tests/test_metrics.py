@@ -9,6 +9,7 @@ import pytest
 from analysis.frames import CENSORED, HTTP_ERROR, OK, TIMEOUT, Ints, Trial, memory_trial, window_ns
 from analysis.metrics import METRICS, Refusal, measure
 from lab.model import Burst, ClosedLoad, Condition, Load, OpenLoad, Stage, StagedLoad
+from lab.words.metrics import QUANTITIES, unit_of
 from lab.words.record import GeneratorSeen, ProcessUse, TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
@@ -18,7 +19,6 @@ SECOND = 1_000_000_000
 def trial_of(
     load: Load, planned_s: list[float], took_s: list[float], duration_s: float, **record: object
 ) -> tuple[Trial, Condition]:
-from lab.words.metrics import unit_of
     condition = Condition("one", load, duration_s=duration_s)
     planned = START_NS + (np.asarray(planned_s) * SECOND).astype(np.int64)
     done = planned + (np.asarray(took_s) * SECOND).astype(np.int64)
@@ -248,7 +248,7 @@ def test_every_metric_of_an_empty_trial_is_refused_or_a_number(name: str) -> Non
     condition = Condition("one", ClosedLoad(1), duration_s=1.0)
     empty = memory_trial(TrialRecord("event_loop/example", "one", 0, "naive", 1, "ok"), {})
     found = measure(
-        empty, gotcha_plan(conditions=(condition,)), condition, name, "x" if METRICS[name].argument_needed else ""
+        empty, gotcha_plan(conditions=(condition,)), condition, name, "x" if QUANTITIES[name].needed else ""
     )
     assert isinstance(found, Refusal) or found == found, f"{name} is NaN"
-    assert unit_of(name) in ("", "s", "s/request", "per request", "per burst", "requests/s", "B", "share", "x")
+    assert unit_of(name) in ("", "s", "s/request", "per request", "per burst", "requests/s", "B", "share", "x", "cores")

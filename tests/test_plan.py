@@ -7,6 +7,7 @@ import pytest
 from lab.catalog.describe import register, under_servers
 from lab.model import Claim, ClosedLoad, Condition, Server
 from lab.run.plan import make_plan
+from lab.words.metrics import naive
 from tests.fakes import gotcha_plan
 
 CELLS = (
@@ -14,7 +15,7 @@ CELLS = (
     Condition("users=10", ClosedLoad(10), params={"users": 10}),
     Condition("users=99", ClosedLoad(99), params={"users": 99}, quick=False),
 )
-CLAIM = Claim("c", "harm", "s", "naive.throughput_rps", predict=lambda c: c.number("users"), formula="", source="")
+CLAIM = Claim("c", "harm", "s", naive.throughput_rps, predict=lambda c: c.number("users"), formula="", source="")
 
 
 def order(mode: str, pairs: int | None = None) -> list[tuple[int, str, str]]:

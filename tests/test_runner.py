@@ -15,10 +15,11 @@ from lab.run.runner import MAX_REPEATS, Live, Progress, Spoiled, expected_s, run
 from lab.store import RunFolder, TrialFolder
 from lab.target import interpreters as environments
 from lab.words.errors import NotHereError, ServerError, StoreError
+from lab.words.metrics import correct, naive
 from lab.words.record import TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
 
-FAST = Claim("ratio", "harm", "correct serves four times as many", "correct.throughput_rps / naive.throughput_rps",
+FAST = Claim("ratio", "harm", "correct serves four times as many", correct.throughput_rps / naive.throughput_rps,
              predict=lambda c: 4.0, formula="4", source="the fake", null=1.0)  # fmt: skip
 
 

@@ -26,11 +26,12 @@ from lab.store import RunFolder, TrialFolder
 from lab.terminal import Screen
 from lab.words.errors import StoreError
 from lab.words.looks import ERROR, SecondLook
+from lab.words.metrics import correct, naive
 from lab.words.record import Environment, GeneratorSeen, TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
 
 SLUG = "event_loop/example"
-FAST = Claim("ratio", "harm", "correct serves four times as many", "correct.throughput_rps / naive.throughput_rps",
+FAST = Claim("ratio", "harm", "correct serves four times as many", correct.throughput_rps / naive.throughput_rps,
              predict=lambda c: 4.0, formula="4", source="the fake", null=1.0, tolerance=0.3)  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from analysis.facts import TrialFacts, reduce_trial
 from analysis.frames import Trial, memory_trial
 from analysis.judge import Case, judge_claim, wanted_metrics
 from lab.model import Claim, Condition, GotchaPlan, OpenLoad, RunPlan, SecondLook, TrialPlan
+from lab.words.metrics import correct, naive
 from lab.words.record import TrialRecord
 from tests.fakes import START_NS, gotcha_plan
 
 RATE_PER_S, SERVICE_S, DURATION_S, PAIRS = 140.0, 0.005, 2.0, 8
 CONDITION = Condition("open", OpenLoad(RATE_PER_S), duration_s=DURATION_S)
-CLAIM = Claim("slower", "harm", "naive takes 20 times as long", "naive.latency_mean_s / correct.latency_mean_s", lambda c: 20.0,
+CLAIM = Claim("slower", "harm", "naive takes 20 times as long", naive.latency_mean_s / correct.latency_mean_s, lambda c: 20.0,
               formula="20", source="far away, so that all that is found is smaller", null=1.0, tolerance=0.05)  # fmt: skip
 PLAN = gotcha_plan(CLAIM, conditions=(CONDITION,))
 RUN = RunPlan("r", "full", 1, "now", (PLAN,), (), PAIRS)

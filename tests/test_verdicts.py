@@ -14,6 +14,7 @@ from analysis.model import ClaimVerdict, Estimate, GateResult, VerdictName
 from analysis.readings import estimate_of, is_logarithmic, read_pairs
 from analysis.verdicts import Question, gotcha_verdict, judge_estimate, worst
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan, MetricExpression, Relation, RunPlan
+from lab.words.metrics import Notation, correct, naive
 from lab.words.record import TrialRecord
 from tests.fakes import gotcha_plan
 
@@ -274,7 +275,7 @@ def slower(**more: float) -> Claim:
         "slower",
         "harm",
         "s",
-        "naive.latency_p50_s / correct.latency_p50_s",
+        naive.latency_p50_s / correct.latency_p50_s,
         lambda c: 2.0,
         formula="2",
         source="x",
@@ -300,7 +301,7 @@ def test_a_failed_gate_makes_a_time_invalid_and_leaves_a_count_alone() -> None:
     a_case, plan = case(slower(), pairs((0.2, 0.2, 0.2), (0.1, 0.1, 0.1)), (gate,))
     verdict = judge_claim(a_case, plan.claims[0])
     assert verdict.verdict == "invalid" and "G1" in verdict.at_headline.reason and "core" in verdict.at_headline.reason
-    counted = Claim("c", "harm", "s", "naive.requests_ok", lambda c: 4.0, formula="4", source="x", tolerance=0.0)
+    counted = Claim("c", "harm", "s", naive.requests_ok, lambda c: 4.0, formula="4", source="x", tolerance=0.0)
     a_case, plan = case(counted, [trial("naive", 0, requests_ok=4.0)], (gate,))
     assert judge_claim(a_case, plan.claims[0]).verdict == "reproduced"
 
@@ -324,7 +325,15 @@ def test_a_rate_that_was_refused_may_be_more_than_any_other(metric: str, relatio
     seen: tuple[float, ...] = (100.0, 100.5, 99.5, 100.2, 99.8, 100.1, 99.9, 100.0)
     predicted = {"at_most": 105.0, "about": 100.0, "at_least": 95.0}[relation] / (100.0 if "/" in metric else 1.0)
     asked = Claim(
-        "cap", "harm", "s", metric, lambda c: predicted, formula="f", source="x", relation=relation, tolerance=0.05
+        "cap",
+        "harm",
+        "s",
+        Notation(metric),
+        lambda c: predicted,
+        formula="f",
+        source="x",
+        relation=relation,
+        tolerance=0.05,
     )
     trials = pairs(seen, (100.0,) * 8, "capacity_rps")
     a_case, plan = case(asked, trials)
@@ -361,7 +370,7 @@ def test_a_law_is_shown_from_the_least_to_the_most() -> None:
         "c",
         "mechanism",
         "s",
-        "naive.requests_ok",
+        naive.requests_ok,
         lambda c: 100.0,
         formula="L",
         source="x",

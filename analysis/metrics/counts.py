@@ -8,7 +8,6 @@ from analysis.frames import CENSORED, HTTP_ERROR, OK, in_window, is_timed, windo
 from analysis.metrics.base import Context, Metric, need_samples, outcome_is, refuse, selected, unanswered
 
 
-
 def _seconds(context: Context) -> float:
     start, end = window_ns(context.trial, context.condition)
     if end <= start:

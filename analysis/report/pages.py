@@ -13,12 +13,12 @@ from analysis.report.figures import answered_text, interval_text, predicted_text
 from analysis.report.words import GATES, KINDS, VERDICTS, VerdictWord, load_words, server_words
 from analysis.survival import Held, survival_table
 from lab.model import CLAIM_KINDS, GotchaPlan, RunPlan
+from lab.words.metrics import unit_of
 
 SHOWN_METRICS = (
     ("throughput_rps", "throughput"), ("latency_p50_s", "median"), ("latency_p99_s", "p99"),
     ("cpu_server_s_per_request", "server CPU per request"), ("error_share", "errors"),
 )  # fmt: skip
-from lab.words.metrics import unit_of
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ def _asked(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for claim in scenario.claims:
         yield f"claim {claim.id}", claim.metric
     for chart in scenario.charts:
+        if chart.x == "level":
+            continue  # the level of each point is the argument
         if isinstance(chart.metric, Notation) or chart.metric.partition("[")[0] in QUANTITIES:
             yield f"chart {chart.title!r}", chart.metric
     if scenario.before_after is not None:
@@ -33,7 +35,9 @@ def require_values(scenario: Scenario) -> None:
     }
     for who, metric in _asked(scenario):
         if not isinstance(metric, Notation):
-            raise ValueError(f"{who}: {metric!r} is a text; write a value of lab.words.metrics, such as naive.sql_calls")
+            raise ValueError(
+                f"{who}: {metric!r} is a text; write a value of lab.words.metrics, such as naive.sql_calls"
+            )
         for ref in _references(metric):
             quantity = QUANTITIES[ref.metric]
             if quantity.needed and not ref.arg:

@@ -60,11 +60,17 @@ class Notation(str):
 class Named(Notation):
     """A metric of a variant before its argument, if it takes one, is given."""
 
-    _quantity: "Quantity"
+    check: Callable[[str], str]
+
+    def __new__(cls, text: str, check: Callable[[str], str]) -> "Named":
+        """The text, and what an argument has to pass."""
+        named = super().__new__(cls, text)
+        named.check = check
+        return named
 
     def __call__(self, argument: str | float) -> Notation:
         """With the argument in its brackets.  Raises ValueError where the metric takes none, or none like this."""
-        return Notation(f"{self}[{self._quantity.checked(str(argument))}]")
+        return Notation(f"{self}[{self.check(str(argument))}]")
 
 
 class Quantity:
@@ -78,9 +84,7 @@ class Quantity:
         self.name = name
 
     def __get__(self, arm: "Arm", owner: type) -> Named:
-        named = Named(f"{arm.variant}.{self.name}" if arm.variant else self.name)
-        named._quantity = self
-        return named
+        return Named(f"{arm.variant}.{self.name}" if arm.variant else self.name, self.checked)
 
     def checked(self, argument: str) -> str:
         """The argument.  Raises ValueError where the metric takes none, or none like this."""

@@ -29,11 +29,11 @@ class Survival:
 
     ``user`` works steadily (``users`` of them, closed loop) and counts what it did.  ``answer_within_s`` is the longest that any request may
     take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
-    maps a word ("lost", "doubled", "leaked") to a metric of each variant (``each.final("lost")``) that must be 0 at the end.  ``variants`` are the remedies; the naive app runs
-    beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that names a hole which the page names too.
-    ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs that can never succeed (``poison``:
-    the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that cannot happen here, or
-    ("variant: fault") not to that variant.
+    maps a word ("lost", "doubled", "leaked") to a metric of each variant (``each.final("lost")``) that must be 0 at the end.
+    ``variants`` are the remedies; the naive app runs beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that
+    names a hole which the page names too.  ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs
+    that can never succeed (``poison``: the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that
+    cannot happen here, or ("variant: fault") not to that variant.
     """
 
     user: str

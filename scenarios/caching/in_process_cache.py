@@ -81,9 +81,15 @@ class Steady(LabUser):
 def walk(workers: int, *, quick: bool = True, control: bool = False) -> Condition:
     """One walk over so many workers."""
     return Condition(
-        f"{workers} worker{'s' if workers > 1 else ''}", Journey(), server=Server(workers=workers), user="Walker",
-        params={"workers": workers}, quick=quick, quick_pairs=1, control=control,
-    )  # fmt: skip
+        f"{workers} worker{'s' if workers > 1 else ''}",
+        Journey(),
+        server=Server(workers=workers),
+        user="Walker",
+        params={"workers": workers},
+        quick=quick,
+        quick_pairs=1,
+        control=control,
+    )
 
 
 def walked(condition: Condition, value: float) -> float | None:
@@ -93,17 +99,28 @@ def walked(condition: Condition, value: float) -> float | None:
 
 SCENARIO = Scenario(
     title="In-process cache: each worker serves its own stale copy",
-    claim="With a dict as cache, 4 workers load 10 products 41 times instead of 11, and 3 of the 4 keep serving the old price after a change "
-    "until they are restarted; with one cache in Redis, none does.",
+    claim=(
+        "With a dict as cache, 4 workers load 10 products 41 times instead of 11, and 3 of the 4 keep serving the "
+        "old price after a change until they are restarted; with one cache in Redis, none does."
+    ),
     before_after=BeforeAfter(
-        each.observed("stale_workers"), "of 4 workers that serve the old price", "4 workers",
+        each.observed("stale_workers"),
+        "of 4 workers that serve the old price",
+        "4 workers",
         "A price is changed while four workers have the old one in their caches.",
     ),
     labels={"naive": "dict in each worker", "correct": "one cache in Redis"},
     symptoms=(
-        "stale data after update", "value flips between old and new on reload", "works with one worker, wrong with --workers 4",
-        "lru_cache in FastAPI with several workers", "cache not shared between uvicorn workers", "gunicorn workers different results",
-        "memory grows until restart", "memory leak", "cache never expires", "worker killed by the OOM killer",
+        "stale data after update",
+        "value flips between old and new on reload",
+        "works with one worker, wrong with --workers 4",
+        "lru_cache in FastAPI with several workers",
+        "cache not shared between uvicorn workers",
+        "gunicorn workers different results",
+        "memory grows until restart",
+        "memory leak",
+        "cache never expires",
+        "worker killed by the OOM killer",
         "[ERROR] Worker (pid:1234) was sent SIGKILL! Perhaps out of memory?",
         "RuntimeError: cannot reuse already awaited coroutine",
     ),
@@ -117,65 +134,130 @@ SCENARIO = Scenario(
         walk(4),
         Condition("crawled", ClosedLoad(4, requests=DISTINCT), user="Crawler", params={"workers": 1}, quick_pairs=3),
     ),
-    probes=(Probe("/products/9", body={"id": 9, "price_cents": 1009}, ignore=("description",), before=False, after=False),
-            Probe("/products/999999", status=404)),
+    probes=(
+        Probe("/products/9", body={"id": 9, "price_cents": 1009}, ignore=("description",), before=False, after=False),
+        Probe("/products/999999", status=404),
+    ),
     survival=Survival(
-        user="Steady", answer_within_s=3.0, recover_within_s=3.0, ledger={"outdated": each.observed("stale")}, variants=("correct",),
+        user="Steady",
+        answer_within_s=3.0,
+        recover_within_s=3.0,
+        ledger={"outdated": each.observed("stale")},
+        variants=("correct",),
     ),
     claims=(
         Claim(
-            "naive_loads", "harm", "each worker loads each product (and one loads again after the write)", naive.sql_calls("load"),
-            predict=lambda c: walked(c, c.workers * KEYS + 1.0), tolerance=0.0,
-            formula="W K + 1 after the write", source="uvicorn documentation, Deployment: workers are processes, and processes share no memory",
+            "naive_loads",
+            "harm",
+            "each worker loads each product (and one loads again after the write)",
+            naive.sql_calls("load"),
+            predict=lambda c: walked(c, c.workers * KEYS + 1.0),
+            tolerance=0.0,
+            formula="W K + 1 after the write",
+            source="uvicorn documentation, Deployment: workers are processes, and processes share no memory",
             headline="4 workers",
         ),
         Claim(
-            "naive_stale", "harm", "after a write, all workers but one serve the old price", naive.observed("stale_workers"),
-            predict=lambda c: walked(c, c.workers - 1.0), tolerance=0.0,
-            formula="W - 1", source="the delete reaches one dictionary of W", headline="4 workers",
+            "naive_stale",
+            "harm",
+            "after a write, all workers but one serve the old price",
+            naive.observed("stale_workers"),
+            predict=lambda c: walked(c, c.workers - 1.0),
+            tolerance=0.0,
+            formula="W - 1",
+            source="the delete reaches one dictionary of W",
+            headline="4 workers",
         ),
         Claim(
-            "only_the_writer", "mechanism", "only the worker that served the write has the new price", naive.observed("only_the_writer_is_fresh"),
-            predict=lambda c: walked(c, 1.0), tolerance=0.0,
-            formula="1", source="cache.pop() runs in the process that got the PUT", headline="4 workers",
+            "only_the_writer",
+            "mechanism",
+            "only the worker that served the write has the new price",
+            naive.observed("only_the_writer_is_fresh"),
+            predict=lambda c: walked(c, 1.0),
+            tolerance=0.0,
+            formula="1",
+            source="cache.pop() runs in the process that got the PUT",
+            headline="4 workers",
         ),
         Claim(
-            "naive_grows", "mechanism", "a crawl leaves every product in the worker's memory", naive.rss_peak_bytes / correct.rss_peak_bytes,
-            relation="at_least", predict=lambda c: None if walked(c, 1.0) else 1 + DISTINCT * VALUE_BYTES / WORKER_BYTES, tolerance=0.10, null=1.0,
-            formula="1 + N x 8 kB / a worker", source="nothing leaves a dictionary; 8 kB is the description's size in dataset.sql",
+            "naive_grows",
+            "mechanism",
+            "a crawl leaves every product in the worker's memory",
+            naive.rss_peak_bytes / correct.rss_peak_bytes,
+            relation="at_least",
+            predict=lambda c: None if walked(c, 1.0) else 1 + DISTINCT * VALUE_BYTES / WORKER_BYTES,
+            tolerance=0.10,
+            null=1.0,
+            formula="1 + N x 8 kB / a worker",
+            source="nothing leaves a dictionary; 8 kB is the description's size in dataset.sql",
         ),
         Claim(
-            "correct_loads", "fix", "in Redis, a product is loaded once for all workers", correct.sql_calls("load"),
-            predict=lambda c: walked(c, KEYS + 1.0), tolerance=0.0,
-            formula="K + 1 after the write", source="one cache", headline="4 workers",
+            "correct_loads",
+            "fix",
+            "in Redis, a product is loaded once for all workers",
+            correct.sql_calls("load"),
+            predict=lambda c: walked(c, KEYS + 1.0),
+            tolerance=0.0,
+            formula="K + 1 after the write",
+            source="one cache",
+            headline="4 workers",
         ),
         Claim(
-            "correct_stale", "fix", "after a write, no worker serves the old price", correct.observed("stale_workers"),
-            predict=lambda c: walked(c, 0.0), tolerance=0.0,
-            formula="0", source="one delete for all", headline="4 workers",
+            "correct_stale",
+            "fix",
+            "after a write, no worker serves the old price",
+            correct.observed("stale_workers"),
+            predict=lambda c: walked(c, 0.0),
+            tolerance=0.0,
+            formula="0",
+            source="one delete for all",
+            headline="4 workers",
         ),
         Claim(
-            "round_trips", "tax", "a read costs one round trip to Redis", correct.redis_calls("get") / correct.requests_ok("read"),
-            predict=lambda c: walked(c, 1.0), tolerance=0.0,
-            formula="1", source="GET before every answer", headline="4 workers",
+            "round_trips",
+            "tax",
+            "a read costs one round trip to Redis",
+            correct.redis_calls("get") / correct.requests_ok("read"),
+            predict=lambda c: walked(c, 1.0),
+            tolerance=0.0,
+            formula="1",
+            source="GET before every answer",
+            headline="4 workers",
         ),
     ),
     charts=(
         Chart(
-            "counts", each.observed("stale_workers"),
-            "After a price change {naive_stale:.0f} of 4 workers kept the old one; with one cache in Redis {correct_stale:.0f}",
-            y_label="workers with the old price", conditions=("1 worker", "4 workers"), theory=("naive_stale", "correct_stale"),
+            "counts",
+            each.observed("stale_workers"),
+            (
+                "After a price change {naive_stale:.0f} of 4 workers kept the old one; with one cache in Redis "
+                "{correct_stale:.0f}"
+            ),
+            y_label="workers with the old price",
+            conditions=("1 worker", "4 workers"),
+            theory=("naive_stale", "correct_stale"),
         ),
         Chart(
-            "counts", each.sql_calls("load"),
-            "10 products, 4 workers: {naive_loads:.0f} queries with a dict in each worker, {correct_loads:.0f} with one cache in Redis",
-            y_label="queries to the database", conditions=("1 worker", "4 workers"), theory=("naive_loads", "correct_loads"),
+            "counts",
+            each.sql_calls("load"),
+            (
+                "10 products, 4 workers: {naive_loads:.0f} queries with a dict in each worker, {correct_loads:.0f} "
+                "with one cache in Redis"
+            ),
+            y_label="queries to the database",
+            conditions=("1 worker", "4 workers"),
+            theory=("naive_loads", "correct_loads"),
         ),
         Chart(
-            "counts", each.rss_peak_bytes, "A crawl of 3,000 products stays in the worker: {naive_grows:.2f} times the memory",
+            "counts",
+            each.rss_peak_bytes,
+            "A crawl of 3,000 products stays in the worker: {naive_grows:.2f} times the memory",
             conditions=("crawled",),
         ),
     ),
-    answer="With a dict in each of 4 workers, 10 products are loaded {naive_loads:.0f} times and {naive_stale:.0f} workers keep the old price "
-    "after a change, until restart; with one cache in Redis it is {correct_loads:.0f} loads and {correct_stale:.0f} stale workers.",
-)  # fmt: skip
+    answer=(
+        "With a dict in each of 4 workers, 10 products are loaded {naive_loads:.0f} times and {naive_stale:.0f} "
+        "workers keep the old price after a change, until restart; with one cache in Redis it is {correct_loads:.0f} "
+        "loads and {correct_stale:.0f} stale workers."
+    ),
+)

@@ -104,9 +104,16 @@ def burst(
 ) -> Condition:
     """``readers`` at one instant for a report that has just expired."""
     return Condition(
-        label, Burst(readers), user="AtOnce", params={"readers": readers, "build_s": build_s}, setup_sql=SLOW_BUILD.format(build_s, BURST_AGE_S),
-        quick=quick, quick_pairs=1, control=control, variants=variants,
-    )  # fmt: skip
+        label,
+        Burst(readers),
+        user="AtOnce",
+        params={"readers": readers, "build_s": build_s},
+        setup_sql=SLOW_BUILD.format(build_s, BURST_AGE_S),
+        quick=quick,
+        quick_pairs=1,
+        control=control,
+        variants=variants,
+    )
 
 
 def in_burst(condition: Condition, value: float) -> float | None:
@@ -131,19 +138,34 @@ def together(condition: Condition, value: float) -> float | None:
 
 SCENARIO = Scenario(
     title="Cache expiry: lock, XFetch or stale-while-revalidate",
-    claim="20 requests at the expiry build one report 20 times, 3 times with a lock that is shorter than the build, and once if the old report is "
-    "served meanwhile; XFetch (beta = 1) builds e = 2.7 times on average.",
+    claim=(
+        "20 requests at the expiry build one report 20 times, 3 times with a lock that is shorter than the build, "
+        "and once if the old report is served meanwhile; XFetch (beta = 1) builds e = 2.7 times on average."
+    ),
     before_after=BeforeAfter(
-        each.sql_calls_per_burst("build"), "builds of one report", "20 at once",
+        each.sql_calls_per_burst("build"),
+        "builds of one report",
+        "20 at once",
         "Twenty requests ask for a report that has just expired.",
     ),
     labels={
-        "naive": "no protection", "locked": "lock of 0.25 s", "xfetch": "XFetch, beta = 1", "correct": "stale-while-revalidate",
+        "naive": "no protection",
+        "locked": "lock of 0.25 s",
+        "xfetch": "XFetch, beta = 1",
+        "correct": "stale-while-revalidate",
     },
     symptoms=(
-        "cache stampede", "some requests are slow every few minutes", "p99 spike when the cache expires", "stale-while-revalidate",
-        "probabilistic early expiration", "XFetch", "lock expires before the work is done", "TTL jitter", "cache avalanche",
-        "database load on the hour", "requests wait for a lock in Redis",
+        "cache stampede",
+        "some requests are slow every few minutes",
+        "p99 spike when the cache expires",
+        "stale-while-revalidate",
+        "probabilistic early expiration",
+        "XFetch",
+        "lock expires before the work is done",
+        "TTL jitter",
+        "cache avalanche",
+        "database load on the hour",
+        "requests wait for a lock in Redis",
         "redis.exceptions.LockNotOwnedError: Cannot release a lock that's no longer owned",
         "redis.exceptions.LockError: Unable to acquire lock within the time specified",
         "Task was destroyed but it is pending!",
@@ -199,16 +221,30 @@ SCENARIO = Scenario(
         burst("20 at once, slower build", READERS, 0.9, quick=False, variants=("locked", "correct")),
         burst("1 reader", 1, 0.1, control=True),
         Condition(
-            "steady", OpenLoad(RATE, connections=64), duration_s=3.5, user="Steady", params={"lambda_d": RATE / KEYS * BUILD_S},
-            variants=("naive", "xfetch"), quick_pairs=6,
+            "steady",
+            OpenLoad(RATE, connections=64),
+            duration_s=3.5,
+            user="Steady",
+            params={"lambda_d": RATE / KEYS * BUILD_S},
+            variants=("naive", "xfetch"),
+            quick_pairs=6,
         ),
         Condition(
-            "steady, half the rate", OpenLoad(RATE / 2, connections=64), duration_s=10.0, user="Steady",
-            params={"lambda_d": RATE / 2 / KEYS * BUILD_S}, quick=False,
+            "steady, half the rate",
+            OpenLoad(RATE / 2, connections=64),
+            duration_s=10.0,
+            user="Steady",
+            params={"lambda_d": RATE / 2 / KEYS * BUILD_S},
+            quick=False,
         ),
         Condition(
-            "stored together", Journey(TOGETHER), user="Each", params={"reports": TOGETHER}, setup_sql=LIVES_A_SECOND,
-            variants=("naive", "correct"), quick_pairs=1,
+            "stored together",
+            Journey(TOGETHER),
+            user="Each",
+            params={"reports": TOGETHER},
+            setup_sql=LIVES_A_SECOND,
+            variants=("naive", "correct"),
+            quick_pairs=1,
         ),
     ),
     probes=(
@@ -216,105 +252,217 @@ SCENARIO = Scenario(
         Probe("/reports/nowhere", status=404),
     ),
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"overbuilt": each.final("overbuilt")}, variants=("correct",),
+        user="Steady",
+        answer_within_s=2.5,
+        recover_within_s=3.0,
+        ledger={"overbuilt": each.final("overbuilt")},
+        variants=("correct",),
     ),
     claims=(
         Claim(
-            "naive_burst", "harm", "C requests for an expired report make C builds", naive.sql_calls_per_burst("build"),
-            predict=lambda c: in_burst(c, c.number("readers")) if "readers" in c.params else None, tolerance=0.0,
-            formula="C", source="all look before the first has stored; Nishtala et al., NSDI 2013, section 3.2.1", headline="20 at once",
+            "naive_burst",
+            "harm",
+            "C requests for an expired report make C builds",
+            naive.sql_calls_per_burst("build"),
+            predict=lambda c: in_burst(c, c.number("readers")) if "readers" in c.params else None,
+            tolerance=0.0,
+            formula="C",
+            source="all look before the first has stored; Nishtala et al., NSDI 2013, section 3.2.1",
+            headline="20 at once",
         ),
         Claim(
-            "naive_steady", "harm", "under steady traffic each expiry makes 1 + lambda D builds", naive.final("builds_per_refresh"),
-            predict=lambda c: steadily(c, 1 + c.number("lambda_d")) if "lambda_d" in c.params else None, tolerance=0.20, null=1.0,
-            formula="1 + lambda D", source="the first, and all who come while it builds; tolerance: see above", headline="steady",
-        ),
-        Claim(
-            "xfetch_steady", "mechanism", "XFetch makes e^(1/beta) builds on average, not one", xfetch.final("builds_per_refresh"),
-            predict=lambda c: steadily(c, math.exp(1 / BETA)), tolerance=0.40, null=1.0,
-            formula="e^(1/beta)", source="derived above from the rule of Vattani et al., VLDB 2015, for lambda D >> 1; tolerance: see above",
+            "naive_steady",
+            "harm",
+            "under steady traffic each expiry makes 1 + lambda D builds",
+            naive.final("builds_per_refresh"),
+            predict=lambda c: steadily(c, 1 + c.number("lambda_d")) if "lambda_d" in c.params else None,
+            tolerance=0.20,
+            null=1.0,
+            formula="1 + lambda D",
+            source="the first, and all who come while it builds; tolerance: see above",
             headline="steady",
         ),
         Claim(
-            "xfetch_burst", "harm", "XFetch does not help if nobody came before the expiry", xfetch.sql_calls_per_burst("build"),
-            predict=lambda c: c.number("readers") if "readers" in c.params and not lock_is_short(c) else None, tolerance=0.0,
-            formula="C", source="it refreshes in requests that come before the expiry; here there are none", headline="20 at once",
+            "xfetch_steady",
+            "mechanism",
+            "XFetch makes e^(1/beta) builds on average, not one",
+            xfetch.final("builds_per_refresh"),
+            predict=lambda c: steadily(c, math.exp(1 / BETA)),
+            tolerance=0.40,
+            null=1.0,
+            formula="e^(1/beta)",
+            source="derived above from the rule of Vattani et al., VLDB 2015, for lambda D >> 1; tolerance: see above",
+            headline="steady",
         ),
         Claim(
-            "locked_burst", "mechanism", "with a lock one request builds, if the lock outlives the build", locked.sql_calls_per_burst("build"),
-            predict=lambda c: None if lock_is_short(c) else in_burst(c, 1.0), tolerance=0.0,
-            formula="1", source="Redis documentation, SET: with NX one caller wins", headline="20 at once",
+            "xfetch_burst",
+            "harm",
+            "XFetch does not help if nobody came before the expiry",
+            xfetch.sql_calls_per_burst("build"),
+            predict=lambda c: c.number("readers") if "readers" in c.params and not lock_is_short(c) else None,
+            tolerance=0.0,
+            formula="C",
+            source="it refreshes in requests that come before the expiry; here there are none",
+            headline="20 at once",
         ),
         Claim(
-            "locked_short", "harm", "a lock that is shorter than the build lets in one builder after another", locked.sql_calls_per_burst("build"),
-            predict=lambda c: float(math.ceil(c.number("build_s") / LOCK_TTL_S)) if lock_is_short(c) else None, tolerance=0.0, null=1.0,
-            formula="ceil(D / TTL)", source="Kleppmann, How to do distributed locking (2016)", headline="20 at once, slow build",
+            "locked_burst",
+            "mechanism",
+            "with a lock one request builds, if the lock outlives the build",
+            locked.sql_calls_per_burst("build"),
+            predict=lambda c: None if lock_is_short(c) else in_burst(c, 1.0),
+            tolerance=0.0,
+            formula="1",
+            source="Redis documentation, SET: with NX one caller wins",
+            headline="20 at once",
         ),
         Claim(
-            "locked_waits", "harm", "with a lock all requests wait for the build", locked.observed("waited"),
-            predict=lambda c: c.number("readers") if lock_is_short(c) else None, tolerance=0.0,
-            formula="C", source="there is nothing else to serve", headline="20 at once, slow build",
-        ),
-        Claim(
-            "locked_polls", "harm", "and look into Redis again and again", locked.redis_calls_per_burst("get"), null=0.0,
-            predict=lambda c: c.number("readers") * c.number("build_s") / POLL_S if lock_is_short(c) else None, tolerance=0.25,
-            formula="C D / poll", source="each sleeps 20 ms between two looks; the looks (two commands for each of 20 requests on one loop) "
-            "take some milliseconds of each round, so there are up to a quarter fewer",
+            "locked_short",
+            "harm",
+            "a lock that is shorter than the build lets in one builder after another",
+            locked.sql_calls_per_burst("build"),
+            predict=lambda c: float(math.ceil(c.number("build_s") / LOCK_TTL_S)) if lock_is_short(c) else None,
+            tolerance=0.0,
+            null=1.0,
+            formula="ceil(D / TTL)",
+            source="Kleppmann, How to do distributed locking (2016)",
             headline="20 at once, slow build",
         ),
         Claim(
-            "correct_burst", "fix", "one task of all workers builds", correct.sql_calls_per_burst("build"),
-            predict=lambda c: in_burst(c, 1.0), tolerance=0.0,
-            formula="1", source="the lock (3 s) outlives the time-outs of a build (0.5 + 1.2 + 0.5 s)", headline="20 at once",
+            "locked_waits",
+            "harm",
+            "with a lock all requests wait for the build",
+            locked.observed("waited"),
+            predict=lambda c: c.number("readers") if lock_is_short(c) else None,
+            tolerance=0.0,
+            formula="C",
+            source="there is nothing else to serve",
+            headline="20 at once, slow build",
         ),
         Claim(
-            "correct_waits", "fix", "and nobody waits for it", correct.observed("waited"),
-            predict=lambda c: 0.0 if lock_is_short(c) else None, tolerance=0.0,
-            formula="0", source="RFC 5861: the old report is served", headline="20 at once, slow build",
+            "locked_polls",
+            "harm",
+            "and look into Redis again and again",
+            locked.redis_calls_per_burst("get"),
+            null=0.0,
+            predict=lambda c: c.number("readers") * c.number("build_s") / POLL_S if lock_is_short(c) else None,
+            tolerance=0.25,
+            formula="C D / poll",
+            source=(
+                "each sleeps 20 ms between two looks; the looks (two commands for each of 20 requests on one loop) "
+                "take some milliseconds of each round, so there are up to a quarter fewer"
+            ),
+            headline="20 at once, slow build",
         ),
         Claim(
-            "avalanche", "harm", "reports that were stored together are built again together", naive.final("peak"),
-            predict=lambda c: together(c, TOGETHER), tolerance=0.0,
-            formula="K", source="one TTL for all",
+            "correct_burst",
+            "fix",
+            "one task of all workers builds",
+            correct.sql_calls_per_burst("build"),
+            predict=lambda c: in_burst(c, 1.0),
+            tolerance=0.0,
+            formula="1",
+            source="the lock (3 s) outlives the time-outs of a build (0.5 + 1.2 + 0.5 s)",
+            headline="20 at once",
         ),
         Claim(
-            "spread", "fix", "with lives of T (1 +- 25 %) the builds are spread", correct.final("peak"), relation="at_most",
-            predict=lambda c: together(c, MOST_SPREAD), tolerance=0.0,
+            "correct_waits",
+            "fix",
+            "and nobody waits for it",
+            correct.observed("waited"),
+            predict=lambda c: 0.0 if lock_is_short(c) else None,
+            tolerance=0.0,
+            formula="0",
+            source="RFC 5861: the old report is served",
+            headline="20 at once, slow build",
+        ),
+        Claim(
+            "avalanche",
+            "harm",
+            "reports that were stored together are built again together",
+            naive.final("peak"),
+            predict=lambda c: together(c, TOGETHER),
+            tolerance=0.0,
+            formula="K",
+            source="one TTL for all",
+        ),
+        Claim(
+            "spread",
+            "fix",
+            "with lives of T (1 +- 25 %) the builds are spread",
+            correct.final("peak"),
+            relation="at_most",
+            predict=lambda c: together(c, MOST_SPREAD),
+            tolerance=0.0,
             formula="K w / (2 j T) = 4 on average, its peak at most 12",
-            source="simulated: of 20,000 draws of 20 reports with j = 0.25, T = 1 s, w = 0.1 s one in a thousand has a peak above 12",
+            source=(
+                "simulated: of 20,000 draws of 20 reports with j = 0.25, T = 1 s, w = 0.1 s one in a thousand has a "
+                "peak above 12"
+            ),
         ),
         Claim(
-            "correct_looks", "tax", "a hit reads two keys in one command; each build reads them once more",
+            "correct_looks",
+            "tax",
+            "a hit reads two keys in one command; each build reads them once more",
             correct.redis_calls("mget") / correct.requests_ok("report"),
-            predict=lambda c: together(c, 1 + 2 / READS_EACH), tolerance=0.05,
-            formula="1 + builds / reads = 1 + 2 / 26", source="26 reads of each report, two builds of it: the first, and one after its expiry",
+            predict=lambda c: together(c, 1 + 2 / READS_EACH),
+            tolerance=0.05,
+            formula="1 + builds / reads = 1 + 2 / 26",
+            source="26 reads of each report, two builds of it: the first, and one after its expiry",
         ),
     ),
     charts=(
         Chart(
-            "counts", each.sql_calls_per_burst("build"),
-            "20 requests built one report {naive_burst:.0f} times, with a short lock {locked_short:.0f}, serving the old one {correct_burst:.0f}",
-            y_label="builds per expiry", conditions=("20 at once", "20 at once, slow build", "1 reader"),
+            "counts",
+            each.sql_calls_per_burst("build"),
+            (
+                "20 requests built one report {naive_burst:.0f} times, with a short lock {locked_short:.0f}, serving "
+                "the old one {correct_burst:.0f}"
+            ),
+            y_label="builds per expiry",
+            conditions=("20 at once", "20 at once, slow build", "1 reader"),
             theory=("naive_burst", "xfetch_burst", "locked_burst", "locked_short", "correct_burst"),
         ),
         Chart(
-            "counts", each.final("builds_per_refresh"),
-            "Steady traffic: {naive_steady:.1f} builds per expiry without protection, {xfetch_steady:.1f} with XFetch (theory: e = 2.7)",
-            y_label="builds per expiry", conditions=("steady", "steady, half the rate"), theory=("naive_steady", "xfetch_steady"),
+            "counts",
+            each.final("builds_per_refresh"),
+            (
+                "Steady traffic: {naive_steady:.1f} builds per expiry without protection, {xfetch_steady:.1f} with "
+                "XFetch (theory: e = 2.7)"
+            ),
+            y_label="builds per expiry",
+            conditions=("steady", "steady, half the rate"),
+            theory=("naive_steady", "xfetch_steady"),
         ),
         Chart(
-            "counts", each.observed("waited"),
-            "A build of 0.6 s: with the lock {locked_waits:.0f} of 20 requests wait, with the old report {correct_waits:.0f}",
-            y_label="requests that waited for a build", conditions=("20 at once, slow build",), theory=("locked_waits", "correct_waits"),
+            "counts",
+            each.observed("waited"),
+            (
+                "A build of 0.6 s: with the lock {locked_waits:.0f} of 20 requests wait, with the old report "
+                "{correct_waits:.0f}"
+            ),
+            y_label="requests that waited for a build",
+            conditions=("20 at once, slow build",),
+            theory=("locked_waits", "correct_waits"),
         ),
         Chart(
-            "counts", each.final("peak"), "20 reports stored together: {avalanche:.0f} builds within 100 ms; with a random TTL {spread:.0f}",
-            y_label="most builds within 100 ms", conditions=("stored together",), theory=("avalanche", "spread"),
+            "counts",
+            each.final("peak"),
+            "20 reports stored together: {avalanche:.0f} builds within 100 ms; with a random TTL {spread:.0f}",
+            y_label="most builds within 100 ms",
+            conditions=("stored together",),
+            theory=("avalanche", "spread"),
         ),
     ),
-    answer="When a report expires, 20 requests build it {naive_burst:.0f} times, {locked_short:.0f} times with a lock shorter than the build, "
-    "and {correct_burst:.0f} time if the old one is served meanwhile; XFetch takes {xfetch_steady:.1f} builds (theory: e = 2.7).",
-    disagrees_with_source="Part 11 says that a distributed lock silences the herd. It leaves one build only while the lock outlives the build, "
-    "and the herd does not go away: it waits, and asks Redis every 20 ms. XFetch is often said to leave exactly one build; it leaves e^(1/beta) on "
-    "average, and does nothing if all requests come after the expiry.",
-)  # fmt: skip
+    answer=(
+        "When a report expires, 20 requests build it {naive_burst:.0f} times, {locked_short:.0f} times with a lock "
+        "shorter than the build, and {correct_burst:.0f} time if the old one is served meanwhile; XFetch takes "
+        "{xfetch_steady:.1f} builds (theory: e = 2.7)."
+    ),
+    disagrees_with_source=(
+        "Part 11 says that a distributed lock silences the herd. It leaves one build only while the lock outlives "
+        "the build, and the herd does not go away: it waits, and asks Redis every 20 ms. XFetch is often said to "
+        "leave exactly one build; it leaves e^(1/beta) on average, and does nothing if all requests come after the "
+        "expiry."
+    ),
+)

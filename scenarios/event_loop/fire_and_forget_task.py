@@ -114,15 +114,31 @@ class Steady(LabUser):
 
 
 def orders(
-    label: str, waits_for: str, *, forced: bool = True, at_once: bool = False, control: bool = False, workers: int = 1, quick: bool = True,
+    label: str,
+    waits_for: str,
+    *,
+    forced: bool = True,
+    at_once: bool = False,
+    control: bool = False,
+    workers: int = 1,
+    quick: bool = True,
     variants: tuple[str, ...] = ("naive", "correct"),
-) -> Condition:  # fmt: skip
+) -> Condition:
     """A hundred orders that wait for the same thing."""
     return Condition(
-        label, Journey(1), user="Shop", upstream=Upstream(WAIT_S), server=Server(workers=workers), quick=quick, quick_pairs=1, control=control,
-        variants=variants, env={"COLLECT_EVERY_S": str(COLLECT_EVERY_S)} if forced else {}, forced=forced,
+        label,
+        Journey(1),
+        user="Shop",
+        upstream=Upstream(WAIT_S),
+        server=Server(workers=workers),
+        quick=quick,
+        quick_pairs=1,
+        control=control,
+        variants=variants,
+        env={"COLLECT_EVERY_S": str(COLLECT_EVERY_S)} if forced else {},
+        forced=forced,
         params={"waits_for": waits_for, "at_once": at_once, "workers": workers},
-    )  # fmt: skip
+    )
 
 
 def forced(condition: Condition, value: float) -> float | None:
@@ -142,17 +158,28 @@ def held(condition: Condition, waits_for: str) -> float | None:
 
 SCENARIO = Scenario(
     title="asyncio.create_task without a reference: tasks disappear",
-    claim="Of 100 tasks that wait for an event of their own none is ever done once Python collects garbage; kept in a set, all 100 are",
+    claim=(
+        "Of 100 tasks that wait for an event of their own none is ever done once Python collects garbage; kept in a "
+        "set, all 100 are"
+    ),
     parts=(14, 8),
     catalogue_ids=("aio-fire-forget-gc",),
     before_after=BeforeAfter(
-        each.final("sent"), "of 100 tasks finished", "for an approval, forced",
+        each.final("sent"),
+        "of 100 tasks finished",
+        "for an approval, forced",
         "A hundred tasks are started with `asyncio.create_task`, wait for an approval, and Python collects garbage.",
     ),
     labels={"naive": "create_task, not kept", "tempting": "local variable and name", "correct": "kept in a set"},
     symptoms=(
-        "Task was destroyed but it is pending!", "task disappears", "asyncio.create_task garbage collected", "fire and forget",
-        "RUF006 Store a reference to the return value of asyncio.create_task", "background task never finishes", "lost work", "hang",
+        "Task was destroyed but it is pending!",
+        "task disappears",
+        "asyncio.create_task garbage collected",
+        "fire and forget",
+        "RUF006 Store a reference to the return value of asyncio.create_task",
+        "background task never finishes",
+        "lost work",
+        "hang",
         "Task exception was never retrieved",
     ),
     services=("redis", "upstream"),
@@ -165,85 +192,184 @@ SCENARIO = Scenario(
         orders("for an approval at once, natural", "approval", forced=False, at_once=True),
         orders("approvals with 4 workers, forced", "approval", workers=4, quick=False),
         Condition(
-            COST, OpenLoad(150.0, connections=8), duration_s=2.0, user="Buyer", upstream=Upstream(WAIT_S), variants=("naive", "correct"), duet=True,
+            COST,
+            OpenLoad(150.0, connections=8),
+            duration_s=2.0,
+            user="Buyer",
+            upstream=Upstream(WAIT_S),
+            variants=("naive", "correct"),
+            duet=True,
             params={"waits_for": "delay", "at_once": False, "workers": 1},
         ),
     ),
     probes=(
         Probe("/orders", body={"sent": 0, "waiting_for_approval": 0}, after=False),
-        Probe("/orders/0/approval", method="POST", status=422), Probe("/orders", method="POST", json={"waits_for": "luck"}, status=422),
+        Probe("/orders/0/approval", method="POST", status=422),
+        Probe("/orders", method="POST", json={"waits_for": "luck"}, status=422),
     ),
     final_reads=(FinalRead("sent", redis=("SCARD", "orders:sent")),),
     survival=Survival(
-        user="Steady", answer_within_s=4.0, recover_within_s=3.0, upstream=Upstream(0.1), ledger={"lost": each.observed("lost")},
-        limits={"correct: worker killed": "The set lives in the process: what waits when it is killed is lost. Use a job row for what must not be."},
+        user="Steady",
+        answer_within_s=4.0,
+        recover_within_s=3.0,
+        upstream=Upstream(0.1),
+        ledger={"lost": each.observed("lost")},
+        limits={
+            "correct: worker killed": (
+                "The set lives in the process: what waits when it is killed is lost. Use a job row for what must not "
+                "be."
+            )
+        },
     ),
     claims=(
         Claim(
-            "lost", "harm", "no order that waits for an approval is ever sent", naive.final("sent"),
-            predict=lambda c: forced(c, 0.0), tolerance=0.0, null=float(ORDERS),
-            formula="0", source="Python documentation, asyncio.create_task: the loop keeps weak references to tasks; CPython issue 91887",
+            "lost",
+            "harm",
+            "no order that waits for an approval is ever sent",
+            naive.final("sent"),
+            predict=lambda c: forced(c, 0.0),
+            tolerance=0.0,
+            null=float(ORDERS),
+            formula="0",
+            source=(
+                "Python documentation, asyncio.create_task: the loop keeps weak references to tasks; CPython issue "
+                "91887"
+            ),
             headline="for an approval, forced",
         ),
         Claim(
-            "lost_natural", "harm", "when Python collects by itself, some are lost", naive.final("sent"), relation="at_most",
-            predict=lambda c: natural(c, ORDERS - 1.0), tolerance=0.0,
-            formula="fewer than 100", source="Python documentation, gc.get_threshold: the youngest generation is collected every 700 new objects",
+            "lost_natural",
+            "harm",
+            "when Python collects by itself, some are lost",
+            naive.final("sent"),
+            relation="at_most",
+            predict=lambda c: natural(c, ORDERS - 1.0),
+            tolerance=0.0,
+            formula="fewer than 100",
+            source="Python documentation, gc.get_threshold: the youngest generation is collected every 700 new objects",
         ),
         Claim(
-            "gone", "mechanism", "before anybody approves, no order waits any more", naive.observed("waiting"),
-            predict=lambda c: forced(c, 0.0), tolerance=0.0, null=float(ORDERS),
-            formula="0", source="the event is in the same cycle as the task, which nothing else holds", headline="for an approval, forced",
+            "gone",
+            "mechanism",
+            "before anybody approves, no order waits any more",
+            naive.observed("waiting"),
+            predict=lambda c: forced(c, 0.0),
+            tolerance=0.0,
+            null=float(ORDERS),
+            formula="0",
+            source="the event is in the same cycle as the task, which nothing else holds",
+            headline="for an approval, forced",
         ),
         Claim(
-            "timer", "mechanism", "a task that waits for a timer survives without a reference", naive.final("sent"),
-            predict=lambda c: held(c, "delay"), tolerance=0.0, null=0.0,
-            formula="N = 100", source="CPython, asyncio/base_events.py: the loop holds its timers, and their callbacks the task",
+            "timer",
+            "mechanism",
+            "a task that waits for a timer survives without a reference",
+            naive.final("sent"),
+            predict=lambda c: held(c, "delay"),
+            tolerance=0.0,
+            null=0.0,
+            formula="N = 100",
+            source="CPython, asyncio/base_events.py: the loop holds its timers, and their callbacks the task",
         ),
         Claim(
-            "socket", "mechanism", "so does a task that waits for a socket", naive.final("sent"),
-            predict=lambda c: held(c, "supplier"), tolerance=0.0, null=0.0,
-            formula="N = 100", source="CPython, asyncio/selector_events.py: the loop holds its transports, and their callbacks the task",
+            "socket",
+            "mechanism",
+            "so does a task that waits for a socket",
+            naive.final("sent"),
+            predict=lambda c: held(c, "supplier"),
+            tolerance=0.0,
+            null=0.0,
+            formula="N = 100",
+            source="CPython, asyncio/selector_events.py: the loop holds its transports, and their callbacks the task",
         ),
         Claim(
-            "at_once", "mechanism", "approved at once nearly all are sent, so a test passes", naive.final("sent"), relation="at_least",
-            predict=lambda c: AT_ONCE * ORDERS if c.params["at_once"] else None, tolerance=0.0,
-            formula="at least 90 of 100", source="a collection must fall between two requests of about a millisecond",
+            "at_once",
+            "mechanism",
+            "approved at once nearly all are sent, so a test passes",
+            naive.final("sent"),
+            relation="at_least",
+            predict=lambda c: AT_ONCE * ORDERS if c.params["at_once"] else None,
+            tolerance=0.0,
+            formula="at least 90 of 100",
+            source="a collection must fall between two requests of about a millisecond",
         ),
         Claim(
-            "named", "harm", "a local variable and a name do not help", tempting.final("sent"),
-            predict=lambda c: forced(c, 0.0) if c.workers == 1 else None, tolerance=0.0, null=float(ORDERS),
-            formula="0", source="the variable goes with the function's frame", headline="for an approval, forced",
+            "named",
+            "harm",
+            "a local variable and a name do not help",
+            tempting.final("sent"),
+            predict=lambda c: forced(c, 0.0) if c.workers == 1 else None,
+            tolerance=0.0,
+            null=float(ORDERS),
+            formula="0",
+            source="the variable goes with the function's frame",
+            headline="for an approval, forced",
         ),
         Claim(
-            "kept", "fix", "a task in a set is not lost", correct.final("sent"), predict=lambda c: None if c.duet else float(ORDERS),
-            tolerance=0.0, null=0.0,
-            formula="N = 100", source="Python documentation, asyncio.create_task: save a reference", headline="for an approval, forced",
+            "kept",
+            "fix",
+            "a task in a set is not lost",
+            correct.final("sent"),
+            predict=lambda c: None if c.duet else float(ORDERS),
+            tolerance=0.0,
+            null=0.0,
+            formula="N = 100",
+            source="Python documentation, asyncio.create_task: save a reference",
+            headline="for an approval, forced",
         ),
         Claim(
-            "kept_waiting", "fix", "and its order waits until it is approved", correct.observed("waiting"),
-            predict=lambda c: forced(c, float(ORDERS)) if c.workers == 1 else None, tolerance=0.0, null=0.0,
-            formula="N = 100", source="the application holds the set, the set the task, and the task the event", headline="for an approval, forced",
+            "kept_waiting",
+            "fix",
+            "and its order waits until it is approved",
+            correct.observed("waiting"),
+            predict=lambda c: forced(c, float(ORDERS)) if c.workers == 1 else None,
+            tolerance=0.0,
+            null=0.0,
+            formula="N = 100",
+            source="the application holds the set, the set the task, and the task the event",
+            headline="for an approval, forced",
         ),
         Claim(
-            "cost", "tax", "keeping a task costs no CPU that can be seen", correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
-            predict=lambda c: 1.0 if c.duet else None, relation="at_most", tolerance=0.10,
-            formula="1: an entry that is added and removed, against a request with two Redis commands", source="Python wiki, TimeComplexity: sets",
+            "cost",
+            "tax",
+            "keeping a task costs no CPU that can be seen",
+            correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
+            predict=lambda c: 1.0 if c.duet else None,
+            relation="at_most",
+            tolerance=0.10,
+            formula="1: an entry that is added and removed, against a request with two Redis commands",
+            source="Python wiki, TimeComplexity: sets",
         ),
     ),
     charts=(
         Chart(
-            "counts", each.final("sent"), "Of 100 such tasks {timer:.0f} finish on a timer, {socket:.0f} on a socket, {lost:.0f} on an event of their own",
-            y_label="orders sent of 100", conditions=("for a delay, forced", "for the supplier, forced", "for an approval, forced"),
+            "counts",
+            each.final("sent"),
+            (
+                "Of 100 such tasks {timer:.0f} finish on a timer, {socket:.0f} on a socket, {lost:.0f} on an event "
+                "of their own"
+            ),
+            y_label="orders sent of 100",
+            conditions=("for a delay, forced", "for the supplier, forced", "for an approval, forced"),
             theory=("timer", "socket", "lost", "kept", "named"),
         ),
         Chart(
-            "counts", each.final("sent"), "Approved at once {at_once:.0f} of 100 are sent, so tests pass; after a pause {lost_natural:.0f}",
-            y_label="orders sent of 100", conditions=("for an approval at once, natural", "for an approval, natural"), theory=("kept",),
+            "counts",
+            each.final("sent"),
+            "Approved at once {at_once:.0f} of 100 are sent, so tests pass; after a pause {lost_natural:.0f}",
+            y_label="orders sent of 100",
+            conditions=("for an approval at once, natural", "for an approval, natural"),
+            theory=("kept",),
         ),
     ),
-    answer="Of a hundred tasks without a reference {timer:.0f} finish on a timer and {socket:.0f} on a socket when garbage is collected, but "
-    "{lost:.0f} on an event that only they hold ({lost_natural:.0f} when Python collects by itself); kept in a set, {kept:.0f} finish.",
-    disagrees_with_source="The folklore says that a task without a reference is garbage-collected. One on a timer or a socket is not, even by full "
-    "collections ten times a second: the loop holds it through what it waits for. (Of the series' part 14 only the title is known.)",
-)  # fmt: skip
+    answer=(
+        "Of a hundred tasks without a reference {timer:.0f} finish on a timer and {socket:.0f} on a socket when "
+        "garbage is collected, but {lost:.0f} on an event that only they hold ({lost_natural:.0f} when Python "
+        "collects by itself); kept in a set, {kept:.0f} finish."
+    ),
+    disagrees_with_source=(
+        "The folklore says that a task without a reference is garbage-collected. One on a timer or a socket is not, "
+        "even by full collections ten times a second: the loop holds it through what it waits for. (Of the series' "
+        "part 14 only the title is known.)"
+    ),
+)

@@ -71,22 +71,42 @@ def env(routes: int, levels: int) -> dict[str, str]:
 
 
 def counted(
-    label: str, routes: int = 500, levels: int = LEVELS, *, fastapi: str = "", variants: tuple[str, ...] = ("naive",), quick: bool = True,
-) -> Condition:  # fmt: skip
+    label: str,
+    routes: int = 500,
+    levels: int = LEVELS,
+    *,
+    fastapi: str = "",
+    variants: tuple[str, ...] = ("naive",),
+    quick: bool = True,
+) -> Condition:
     """One user who asks for each kind of path once, with the comparisons counted."""
     flat = fastapi == "0.136.3"  # the last release that copied included routes
     return Condition(
-        label, Journey(), user="Counter", observers=("matches",), env=env(routes, levels), variants=variants, quick=quick, quick_pairs=1,
-        packages={"fastapi": fastapi} if fastapi else {}, control=flat, params={"routes": routes, "levels": levels, "flat": flat},
-    )  # fmt: skip
+        label,
+        Journey(),
+        user="Counter",
+        observers=("matches",),
+        env=env(routes, levels),
+        variants=variants,
+        quick=quick,
+        quick_pairs=1,
+        packages={"fastapi": fastapi} if fastapi else {},
+        control=flat,
+        params={"routes": routes, "levels": levels, "flat": flat},
+    )
 
 
 def timed(label: str, user: str, *, routes: int = 500, fastapi: str = "", quick: bool = True) -> Condition:
     """A steady rate that leaves the naive server half idle, nothing counted."""
     return Condition(
-        label, OpenLoad(40.0, connections=8), user=user, env=env(routes, LEVELS), quick=quick, params={"asked": user, "of": routes},
+        label,
+        OpenLoad(40.0, connections=8),
+        user=user,
+        env=env(routes, LEVELS),
+        quick=quick,
+        params={"asked": user, "of": routes},
         packages={"fastapi": fastapi} if fastapi else {},
-    )  # fmt: skip
+    )
 
 
 def last_route(condition: Condition) -> float | None:
@@ -113,18 +133,36 @@ OWN_CLAIM = ("1 level", "FastAPI 0.136.3", "FastAPI 0.137.2")  # conditions that
 
 SCENARIO = Scenario(
     title="Slow routing with many routes: nested include_router (FastAPI 0.137 and newer) scans them again and again",
-    claim="With 500 routes under two levels of include_router, the last route costs 1,506 path comparisons since FastAPI 0.137; included once "
-    "and first, 8",
+    claim=(
+        "With 500 routes under two levels of include_router, the last route costs 1,506 path comparisons since "
+        "FastAPI 0.137; included once and first, 8"
+    ),
     parts=(15,),
-    catalogue_ids=("fi-route-linear", "fi-include-router-double", "fi-404-double", "fk-include-router-free", "fk-trie-router"),
+    catalogue_ids=(
+        "fi-route-linear",
+        "fi-include-router-double",
+        "fi-404-double",
+        "fk-include-router-free",
+        "fk-trie-router",
+    ),
     before_after=BeforeAfter(
-        each.observed("hot"), "path comparisons for the busiest route", "500 routes",
+        each.observed("hot"),
+        "path comparisons for the busiest route",
+        "500 routes",
         "An application has 500 routes under nested routers; the busiest was included last.",
     ),
     labels={"naive": "nested routers, orders last", "correct": "one level, orders first"},
     symptoms=(
-        "slow routing", "many routes", "include_router slow", "FastAPI 0.137 slower", "matches in the profile", "404 flood", "redirect_slashes",
-        "307 Temporary Redirect", "RecursionError: maximum recursion depth exceeded", "router order",
+        "slow routing",
+        "many routes",
+        "include_router slow",
+        "FastAPI 0.137 slower",
+        "matches in the profile",
+        "404 flood",
+        "redirect_slashes",
+        "307 Temporary Redirect",
+        "RecursionError: maximum recursion depth exceeded",
+        "router order",
     ),
     conditions=(
         counted("FastAPI 0.136.3", fastapi="0.136.3"),
@@ -148,82 +186,168 @@ SCENARIO = Scenario(
     ),
     claims=(
         Claim(
-            "hot", "harm", "the route that was added last is found after U (L + 1) comparisons", naive.observed("hot"),
-            predict=lambda c: None if c.label in OWN_CLAIM else last_route(c), tolerance=0.0,
-            formula="D + U (L + 1) + k", source=SCAN, headline="500 routes",
+            "hot",
+            "harm",
+            "the route that was added last is found after U (L + 1) comparisons",
+            naive.observed("hot"),
+            predict=lambda c: None if c.label in OWN_CLAIM else last_route(c),
+            tolerance=0.0,
+            formula="D + U (L + 1) + k",
+            source=SCAN,
+            headline="500 routes",
         ),
         Claim(
-            "one_level", "mechanism", "one plain `include_router` doubles the scan", naive.observed("hot"),
-            predict=lambda c: last_route(c) if c.label == "1 level" else None, tolerance=0.0,
-            formula="D + 2 U + k", source=SCAN, headline="1 level",
+            "one_level",
+            "mechanism",
+            "one plain `include_router` doubles the scan",
+            naive.observed("hot"),
+            predict=lambda c: last_route(c) if c.label == "1 level" else None,
+            tolerance=0.0,
+            formula="D + 2 U + k",
+            source=SCAN,
+            headline="1 level",
         ),
         Claim(
-            "before", "mechanism", "before FastAPI 0.137, nesting cost nothing", naive.observed("hot"),
-            predict=lambda c: last_route(c) if c.params.get("flat") else None, tolerance=0.0,
-            formula="D + U", source="included routes were copied into the application", headline="FastAPI 0.136.3",
+            "before",
+            "mechanism",
+            "before FastAPI 0.137, nesting cost nothing",
+            naive.observed("hot"),
+            predict=lambda c: last_route(c) if c.params.get("flat") else None,
+            tolerance=0.0,
+            formula="D + U",
+            source="included routes were copied into the application",
+            headline="FastAPI 0.136.3",
         ),
         Claim(
-            "since", "mechanism", "since FastAPI 0.137, each level scans again", naive.observed("hot"),
-            predict=lambda c: last_route(c) if c.label == "FastAPI 0.137.2" else None, tolerance=0.0,
-            formula="D + U (L + 1) + k", source="release notes 0.137: routers are no longer copied", headline="FastAPI 0.137.2",
+            "since",
+            "mechanism",
+            "since FastAPI 0.137, each level scans again",
+            naive.observed("hot"),
+            predict=lambda c: last_route(c) if c.label == "FastAPI 0.137.2" else None,
+            tolerance=0.0,
+            formula="D + U (L + 1) + k",
+            source="release notes 0.137: routers are no longer copied",
+            headline="FastAPI 0.137.2",
         ),
         Claim(
-            "unknown", "mechanism", "an unknown path is compared with everything twice", naive.observed("unknown"),
-            predict=lambda c: where(c, 2 * all_of_them(c)), tolerance=0.0,
-            formula="2 (D + U), at any nesting and before 0.137 too", source="starlette/routing.py: redirect_slashes", headline="500 routes",
+            "unknown",
+            "mechanism",
+            "an unknown path is compared with everything twice",
+            naive.observed("unknown"),
+            predict=lambda c: where(c, 2 * all_of_them(c)),
+            tolerance=0.0,
+            formula="2 (D + U), at any nesting and before 0.137 too",
+            source="starlette/routing.py: redirect_slashes",
+            headline="500 routes",
         ),
         Claim(
-            "cpu", "harm", "at 500 routes the scan is most of the CPU of a request",
+            "cpu",
+            "harm",
+            "at 500 routes the scan is most of the CPU of a request",
             naive.cpu_server_s_per_request / correct.cpu_server_s_per_request,
-            predict=lambda c: scan_costs(c) if c.label == "orders" else None, tolerance=0.4, null=1.0,
+            predict=lambda c: scan_costs(c) if c.label == "orders" else None,
+            tolerance=0.4,
+            null=1.0,
             formula="(a + 1,506 c) / (a + 8 c)",
-            source="fastapi/fastapi issue 16159 for c (2,512 us for 808 routes), measured here for a (0.75 ms)", headline="orders",
+            source="fastapi/fastapi issue 16159 for c (2,512 us for 808 routes), measured here for a (0.75 ms)",
+            headline="orders",
         ),
         Claim(
-            "hot_first", "fix", "included once and first, it is found after 8 comparisons", correct.observed("hot"),
-            predict=lambda c: where(c, OWN + 2 * PER_ROUTER, "correct"), tolerance=0.0,
-            formula="D + 2 k", source=SCAN, headline="500 routes",
+            "hot_first",
+            "fix",
+            "included once and first, it is found after 8 comparisons",
+            correct.observed("hot"),
+            predict=lambda c: where(c, OWN + 2 * PER_ROUTER, "correct"),
+            tolerance=0.0,
+            formula="D + 2 k",
+            source=SCAN,
+            headline="500 routes",
         ),
         Claim(
-            "unknown_once", "fix", "an unknown path is compared with everything once", correct.observed("unknown"),
-            predict=lambda c: where(c, all_of_them(c), "correct"), tolerance=0.0,
-            formula="D + U", source="redirect_slashes=False", headline="500 routes",
+            "unknown_once",
+            "fix",
+            "an unknown path is compared with everything once",
+            correct.observed("unknown"),
+            predict=lambda c: where(c, all_of_them(c), "correct"),
+            tolerance=0.0,
+            formula="D + U",
+            source="redirect_slashes=False",
+            headline="500 routes",
         ),
         Claim(
-            "worst", "tax", "one route is always last: it still costs one scan of everything", correct.observed("worst"),
-            predict=lambda c: where(c, all_of_them(c) + PER_ROUTER, "correct"), tolerance=0.0,
-            formula="D + U + k", source="Starlette's router is a list", headline="500 routes",
+            "worst",
+            "tax",
+            "one route is always last: it still costs one scan of everything",
+            correct.observed("worst"),
+            predict=lambda c: where(c, all_of_them(c) + PER_ROUTER, "correct"),
+            tolerance=0.0,
+            formula="D + U + k",
+            source="Starlette's router is a list",
+            headline="500 routes",
         ),
         Claim(
-            "redirects", "tax", "a path with a slash too many gets a 404 instead of a redirect", correct.observed("redirects"),
-            predict=lambda c: where(c, 0, "correct"), tolerance=0.0, formula="0", source="redirect_slashes=False", headline="500 routes",
+            "redirects",
+            "tax",
+            "a path with a slash too many gets a 404 instead of a redirect",
+            correct.observed("redirects"),
+            predict=lambda c: where(c, 0, "correct"),
+            tolerance=0.0,
+            formula="0",
+            source="redirect_slashes=False",
+            headline="500 routes",
         ),
     ),
     charts=(
         Chart(
-            "sweep", each.observed("hot"), "The busiest of 500 routes: {hot:,.0f} comparisons if nested and last, {hot_first:.0f} if first",
-            x="routes", x_label="routes", y_label="paths compared for the busiest route",
-            conditions=("10 routes", "100 routes", "500 routes", "800 routes"), theory=("hot", "hot_first"),
+            "sweep",
+            each.observed("hot"),
+            "The busiest of 500 routes: {hot:,.0f} comparisons if nested and last, {hot_first:.0f} if first",
+            x="routes",
+            x_label="routes",
+            y_label="paths compared for the busiest route",
+            conditions=("10 routes", "100 routes", "500 routes", "800 routes"),
+            theory=("hot", "hot_first"),
         ),
         Chart(
-            "sweep", each.observed("hot"), "Each level of include_router adds a scan of all 500 routes",
-            x="levels", x_label="levels of include_router", y_label="paths compared for the last route",
-            conditions=("1 level", "500 routes", "4 levels"), theory=("one_level", "hot"),
+            "sweep",
+            each.observed("hot"),
+            "Each level of include_router adds a scan of all 500 routes",
+            x="levels",
+            x_label="levels of include_router",
+            y_label="paths compared for the last route",
+            conditions=("1 level", "500 routes", "4 levels"),
+            theory=("one_level", "hot"),
         ),
         Chart(
-            "counts", each.observed("hot"), "The same application needs {before:.0f} comparisons before FastAPI 0.137 and {since:,.0f} since",
-            y_label="paths compared for the last route", conditions=("FastAPI 0.136.3", "FastAPI 0.137.2", "500 routes"),
+            "counts",
+            each.observed("hot"),
+            "The same application needs {before:.0f} comparisons before FastAPI 0.137 and {since:,.0f} since",
+            y_label="paths compared for the last route",
+            conditions=("FastAPI 0.136.3", "FastAPI 0.137.2", "500 routes"),
             theory=("before", "since", "hot"),
         ),
         Chart(
-            "cpu", each.cpu_s_per_request, "At 500 routes a nested route costs {cpu:.1f} times the CPU", conditions=("orders",),
+            "cpu",
+            each.cpu_s_per_request,
+            "At 500 routes a nested route costs {cpu:.1f} times the CPU",
+            conditions=("orders",),
         ),
     ),
-    answer="The last of 500 routes under two levels of include_router costs {hot:,.0f} path comparisons, {before:.0f} before FastAPI 0.137; "
-    "included once and first it costs {hot_first:.0f}. An unknown path costs {unknown:,.0f}, or {unknown_once:.0f} without the redirect of slashes.",
-    survival=Survival(
-        user="Steady", answer_within_s=1.0, recover_within_s=3.0, ledger={"wrong": each.observed("wrong")}, env={"REPORTS": "249", "LEVELS": "2"},
+    answer=(
+        "The last of 500 routes under two levels of include_router costs {hot:,.0f} path comparisons, {before:.0f} "
+        "before FastAPI 0.137; included once and first it costs {hot_first:.0f}. An unknown path costs "
+        "{unknown:,.0f}, or {unknown_once:.0f} without the redirect of slashes."
     ),
-    disagrees_with_source="The source calls FastAPI a layer of microseconds over Starlette. The scan is Starlette's and linear, but since 0.137 the "
-    "layer repeats it for every level, and each comparison takes longer. At 500 nested routes that is most of the CPU of a request.",
-)  # fmt: skip
+    survival=Survival(
+        user="Steady",
+        answer_within_s=1.0,
+        recover_within_s=3.0,
+        ledger={"wrong": each.observed("wrong")},
+        env={"REPORTS": "249", "LEVELS": "2"},
+    ),
+    disagrees_with_source=(
+        "The source calls FastAPI a layer of microseconds over Starlette. The scan is Starlette's and linear, but "
+        "since 0.137 the layer repeats it for every level, and each comparison takes longer. At 500 nested routes "
+        "that is most of the CPU of a request."
+    ),
+)

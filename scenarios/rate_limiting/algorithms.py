@@ -119,17 +119,31 @@ def bursty(condition: Condition, value: float) -> float | None:
 def bound(claim_id: str, kind: Kind, statement: str, variant: str, most: int, formula: str, source: str) -> Claim:
     """The most that an algorithm admits in any window."""
     return Claim(
-        claim_id, kind, statement, Arm(variant).observed("most_in_window"),
-        predict=lambda c: attacked(c, float(most)), tolerance=0.0, formula=formula, source=source, headline="adversary",
-    )  # fmt: skip
+        claim_id,
+        kind,
+        statement,
+        Arm(variant).observed("most_in_window"),
+        predict=lambda c: attacked(c, float(most)),
+        tolerance=0.0,
+        formula=formula,
+        source=source,
+        headline="adversary",
+    )
 
 
 def refuses(claim_id: str, kind: Kind, statement: str, variant: str, refused: int, formula: str, source: str) -> Claim:
     """What an algorithm refuses of a client that keeps to the limit; one more or less where a burst takes its time."""
     return Claim(
-        claim_id, kind, statement, Arm(variant).observed("refused"),
-        predict=lambda c: bursty(c, float(refused)), tolerance=0.05 if refused else 0.0, formula=formula, source=source, headline="bursty client",
-    )  # fmt: skip
+        claim_id,
+        kind,
+        statement,
+        Arm(variant).observed("refused"),
+        predict=lambda c: bursty(c, float(refused)),
+        tolerance=0.05 if refused else 0.0,
+        formula=formula,
+        source=source,
+        headline="bursty client",
+    )
 
 
 CLOUDFLARE = "Cloudflare, Counting things, a lot of different things: the last window is taken as spread evenly"
@@ -137,13 +151,24 @@ BRANDUR = "Brandur Leach, Rate Limiting, Cells, and GCRA: one time, and a burst 
 
 SCENARIO = Scenario(
     title="Rate-limit algorithms: a fixed window lets 2x the limit through",
-    claim="At a limit of 20 in 3 s an attacker gets 40 from a fixed window, 39 from a sliding counter or a token bucket, 24 from GCRA, 20 from a log",
+    claim=(
+        "At a limit of 20 in 3 s an attacker gets 40 from a fixed window, 39 from a sliding counter or a token "
+        "bucket, 24 from GCRA, 20 from a log"
+    ),
     parts=(4, 10),
-    catalogue_ids=("rl-fixed-window-2x", "rl-sliding-counter-worst", "rl-token-bucket-burst", "rl-sliding-log-exact", "rl-gcra"),
+    catalogue_ids=(
+        "rl-fixed-window-2x",
+        "rl-sliding-counter-worst",
+        "rl-token-bucket-burst",
+        "rl-sliding-log-exact",
+        "rl-gcra",
+    ),
     services=("redis",),
     constants={"LIMIT": LIMIT, "WINDOW_S": WINDOW_S, "BURST": BURST},
     before_after=BeforeAfter(
-        each.observed("most_in_window"), "requests let through within 3 s (limit 20)", "adversary",
+        each.observed("most_in_window"),
+        "requests let through within 3 s (limit 20)",
+        "adversary",
         "A client times its requests against a limit of 20 in three seconds.",
     ),
     labels={
@@ -154,16 +179,35 @@ SCENARIO = Scenario(
         "gcra": "GCRA, burst of 5",
     },
     symptoms=(
-        "fixed window burst", "rate limit allows double", "sliding window counter", "token bucket", "leaky bucket", "GCRA", "429 Too Many Requests",
-        "rate limit exceeded although below the limit", "Retry-After",
+        "fixed window burst",
+        "rate limit allows double",
+        "sliding window counter",
+        "token bucket",
+        "leaky bucket",
+        "GCRA",
+        "429 Too Many Requests",
+        "rate limit exceeded although below the limit",
+        "Retry-After",
     ),
     conditions=(
         Condition("adversary", Journey(1), user="Adversary", params={"limit": LIMIT}, quick_pairs=1, drain_s=20.0),
         Condition("bursty client", Journey(1), user="Bursty", params={"limit": LIMIT}, quick_pairs=1, drain_s=20.0),
-        Condition("even client", Journey(1), user="Benign", params={"limit": LIMIT}, quick_pairs=1, control=True, variants=("naive", "correct")),
+        Condition(
+            "even client",
+            Journey(1),
+            user="Benign",
+            params={"limit": LIMIT},
+            quick_pairs=1,
+            control=True,
+            variants=("naive", "correct"),
+        ),
     ),
     survival=Survival(
-        user="Steady", answer_within_s=2.5, recover_within_s=3.0, ledger={"oversold": each.observed("oversold")}, variants=("correct", "gcra"),
+        user="Steady",
+        answer_within_s=2.5,
+        recover_within_s=3.0,
+        ledger={"oversold": each.observed("oversold")},
+        variants=("correct", "gcra"),
     ),
     probes=(
         Probe("/quotes/ACME", headers={"X-API-Key": "key-of-probe"}, body={"symbol": "ACME", "price_cents": 1999}),
@@ -171,70 +215,190 @@ SCENARIO = Scenario(
         Probe("/quotes/ACME", headers={"X-API-Key": "made-up"}, status=401),
     ),
     claims=(
-        bound("fixed", "harm", "the fixed window admits twice the limit across its edge", "naive", 2 * LIMIT, "2 x 20",
-              "FastAPI Mastery, part 10: 100 at 59 s and 100 at 61 s"),
-        Claim(
-            "edge_opens", "mechanism", "the second 20 are admitted within a second of the clock's edge, where the counter starts again",
-            naive.observed("within_1s_of_edge"), predict=lambda c: attacked(c, float(LIMIT)), tolerance=0.0,
-            formula="20: one request every 10 ms finds the new counter empty", source="the script's index of the window", headline="adversary",
+        bound(
+            "fixed",
+            "harm",
+            "the fixed window admits twice the limit across its edge",
+            "naive",
+            2 * LIMIT,
+            "2 x 20",
+            "FastAPI Mastery, part 10: 100 at 59 s and 100 at 61 s",
         ),
-        bound("counter", "harm", "the sliding counter admits nearly twice the limit", "sliding_counter", 2 * LIMIT - 1, "2 x 20 - 1", CLOUDFLARE),
-        bound("bucket", "harm", "the token bucket admits nearly twice the limit", "token_bucket", 2 * LIMIT - 1,
-              "20 at once + 19 whole tokens refilled within the window", "FastAPI Mastery, part 4: a bucket that is refilled steadily"),
-        bound("log", "fix", "the log admits the limit", "correct", LIMIT, "20", "it keeps the time of each admitted request"),
+        Claim(
+            "edge_opens",
+            "mechanism",
+            "the second 20 are admitted within a second of the clock's edge, where the counter starts again",
+            naive.observed("within_1s_of_edge"),
+            predict=lambda c: attacked(c, float(LIMIT)),
+            tolerance=0.0,
+            formula="20: one request every 10 ms finds the new counter empty",
+            source="the script's index of the window",
+            headline="adversary",
+        ),
+        bound(
+            "counter",
+            "harm",
+            "the sliding counter admits nearly twice the limit",
+            "sliding_counter",
+            2 * LIMIT - 1,
+            "2 x 20 - 1",
+            CLOUDFLARE,
+        ),
+        bound(
+            "bucket",
+            "harm",
+            "the token bucket admits nearly twice the limit",
+            "token_bucket",
+            2 * LIMIT - 1,
+            "20 at once + 19 whole tokens refilled within the window",
+            "FastAPI Mastery, part 4: a bucket that is refilled steadily",
+        ),
+        bound(
+            "log",
+            "fix",
+            "the log admits the limit",
+            "correct",
+            LIMIT,
+            "20",
+            "it keeps the time of each admitted request",
+        ),
         bound("gcra", "fix", "GCRA admits the limit and its burst", "gcra", LIMIT + BURST - 1, "20 + 5 - 1", BRANDUR),
         Claim(
-            "edge", "mechanism", "a client that stays below the limit evenly is not refused by the fixed window", naive.observed("refused"),
-            predict=lambda c: 0.0 if c.control else None, tolerance=0.0, formula="0", source="19 in any 3 s",
+            "edge",
+            "mechanism",
+            "a client that stays below the limit evenly is not refused by the fixed window",
+            naive.observed("refused"),
+            predict=lambda c: 0.0 if c.control else None,
+            tolerance=0.0,
+            formula="0",
+            source="19 in any 3 s",
         ),
         Claim(
-            "log_benign", "fix", "nor by the log", correct.observed("refused"),
-            predict=lambda c: 0.0 if c.control else None, tolerance=0.0, formula="0", source="19 in any 3 s",
+            "log_benign",
+            "fix",
+            "nor by the log",
+            correct.observed("refused"),
+            predict=lambda c: 0.0 if c.control else None,
+            tolerance=0.0,
+            formula="0",
+            source="19 in any 3 s",
         ),
-        refuses("log_refuses", "fix", "the log refuses nothing of a client that keeps the limit in bursts", "correct", 0, "0",
-                "each call finds the one that was 20 calls earlier gone"),
-        refuses("bucket_refuses", "mechanism", "nor does the token bucket: it is full again after 3 s", "token_bucket", 0, "0", "20 tokens in 3 s"),
-        refuses("counter_refuses", "tax", "the sliding counter refuses half of these calls", "sliding_counter", LIMIT,
-                "the second burst of 20: the first still weighs 20 x (1 - p) > 19 for p < 1/20", CLOUDFLARE),
-        refuses("gcra_refuses", "tax", "GCRA refuses three quarters of them", "gcra", ROUNDS * (LIMIT - BURST), "2 x (20 - 5)", BRANDUR),
-        Claim(
-            "log_bytes", "tax", "the log's key grows with the limit", correct.observed("key_bytes"), relation="at_least",
-            predict=lambda c: attacked(c, float(LIMIT * LOG_ENTRY_BYTES)), tolerance=0.0,
-            formula="20 x 42 bytes or more", source="Redis, listpack.c: 32 digits and 8 bytes of time for each entry, and their lengths",
+        refuses(
+            "log_refuses",
+            "fix",
+            "the log refuses nothing of a client that keeps the limit in bursts",
+            "correct",
+            0,
+            "0",
+            "each call finds the one that was 20 calls earlier gone",
+        ),
+        refuses(
+            "bucket_refuses",
+            "mechanism",
+            "nor does the token bucket: it is full again after 3 s",
+            "token_bucket",
+            0,
+            "0",
+            "20 tokens in 3 s",
+        ),
+        refuses(
+            "counter_refuses",
+            "tax",
+            "the sliding counter refuses half of these calls",
+            "sliding_counter",
+            LIMIT,
+            "the second burst of 20: the first still weighs 20 x (1 - p) > 19 for p < 1/20",
+            CLOUDFLARE,
+        ),
+        refuses(
+            "gcra_refuses",
+            "tax",
+            "GCRA refuses three quarters of them",
+            "gcra",
+            ROUNDS * (LIMIT - BURST),
+            "2 x (20 - 5)",
+            BRANDUR,
         ),
         Claim(
-            "gcra_bytes", "tax", "GCRA's key is one timestamp", gcra.observed("key_bytes"), relation="at_most",
-            predict=lambda c: attacked(c, 150.0), tolerance=0.0,
-            formula="one key with one number", source="Redis documentation, MEMORY USAGE: key, value and their overhead",
+            "log_bytes",
+            "tax",
+            "the log's key grows with the limit",
+            correct.observed("key_bytes"),
+            relation="at_least",
+            predict=lambda c: attacked(c, float(LIMIT * LOG_ENTRY_BYTES)),
+            tolerance=0.0,
+            formula="20 x 42 bytes or more",
+            source="Redis, listpack.c: 32 digits and 8 bytes of time for each entry, and their lengths",
         ),
         Claim(
-            "one_script", "tax", "the log costs one script per request, like the fixed window", correct.redis_calls_per_request("evalsha"),
-            predict=lambda c: 1.0 if "limit" in c.params else None, tolerance=0.05, formula="1",
-            source="counted from the code: one EVALSHA, and no retry", headline="adversary",
+            "gcra_bytes",
+            "tax",
+            "GCRA's key is one timestamp",
+            gcra.observed("key_bytes"),
+            relation="at_most",
+            predict=lambda c: attacked(c, 150.0),
+            tolerance=0.0,
+            formula="one key with one number",
+            source="Redis documentation, MEMORY USAGE: key, value and their overhead",
+        ),
+        Claim(
+            "one_script",
+            "tax",
+            "the log costs one script per request, like the fixed window",
+            correct.redis_calls_per_request("evalsha"),
+            predict=lambda c: 1.0 if "limit" in c.params else None,
+            tolerance=0.05,
+            formula="1",
+            source="counted from the code: one EVALSHA, and no retry",
+            headline="adversary",
         ),
     ),
     charts=(
         Chart(
-            "counts", each.observed("most_in_window"),
-            "An attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the counter, {bucket:.0f} from the bucket, "
-            "{gcra:.0f} from GCRA, {log:.0f} from the log",
-            y_label="most admitted in any 3 s (limit 20)", conditions=("adversary",), theory=("fixed", "counter", "bucket", "log", "gcra"),
+            "counts",
+            each.observed("most_in_window"),
+            (
+                "An attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the counter, {bucket:.0f} "
+                "from the bucket, {gcra:.0f} from GCRA, {log:.0f} from the log"
+            ),
+            y_label="most admitted in any 3 s (limit 20)",
+            conditions=("adversary",),
+            theory=("fixed", "counter", "bucket", "log", "gcra"),
         ),
         Chart(
-            "counts", each.observed("refused"),
-            "Of 40 calls of a client that keeps the limit in bursts, GCRA refuses {gcra_refuses:.0f}, the sliding counter {counter_refuses:.0f}",
-            y_label="calls refused, of 40", conditions=("bursty client",),
+            "counts",
+            each.observed("refused"),
+            (
+                "Of 40 calls of a client that keeps the limit in bursts, GCRA refuses {gcra_refuses:.0f}, the "
+                "sliding counter {counter_refuses:.0f}"
+            ),
+            y_label="calls refused, of 40",
+            conditions=("bursty client",),
             theory=("log_refuses", "bucket_refuses", "counter_refuses", "gcra_refuses"),
         ),
         Chart(
-            "counts", each.observed("key_bytes"), "The log takes {log_bytes:.0f} bytes per client, GCRA {gcra_bytes:.0f}",
-            y_label="bytes in Redis for one client", conditions=("adversary",),
+            "counts",
+            each.observed("key_bytes"),
+            "The log takes {log_bytes:.0f} bytes per client, GCRA {gcra_bytes:.0f}",
+            y_label="bytes in Redis for one client",
+            conditions=("adversary",),
         ),
-        Chart("cpu", each.cpu_s_per_request, "Each algorithm is {one_script:.0f} script per request: where its CPU goes", conditions=("adversary",)),
+        Chart(
+            "cpu",
+            each.cpu_s_per_request,
+            "Each algorithm is {one_script:.0f} script per request: where its CPU goes",
+            conditions=("adversary",),
+        ),
     ),
-    answer="At a limit of 20 requests in 3 s an attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the sliding counter, "
-    "{bucket:.0f} from the token bucket, {gcra:.0f} from GCRA with a burst of 5, and {log:.0f} from the log. A client that keeps the limit in bursts "
-    "of 20 loses {counter_refuses:.0f} of 40 calls to the sliding counter, {gcra_refuses:.0f} to GCRA and {log_refuses:.0f} to the log.",
-    disagrees_with_source="Part 4 gives the doubled quota to fixed windows alone. The sliding counter that is often recommended instead and the "
-    "token bucket of part 4 let an attacker have 39 of 20: a bucket that was full is refilled while it is emptied.",
-)  # fmt: skip
+    answer=(
+        "At a limit of 20 requests in 3 s an attacker gets {fixed:.0f} from the fixed window, {counter:.0f} from the "
+        "sliding counter, {bucket:.0f} from the token bucket, {gcra:.0f} from GCRA with a burst of 5, and {log:.0f} "
+        "from the log. A client that keeps the limit in bursts of 20 loses {counter_refuses:.0f} of 40 calls to the "
+        "sliding counter, {gcra_refuses:.0f} to GCRA and {log_refuses:.0f} to the log."
+    ),
+    disagrees_with_source=(
+        "Part 4 gives the doubled quota to fixed windows alone. The sliding counter that is often recommended "
+        "instead and the token bucket of part 4 let an attacker have 39 of 20: a bucket that was full is refilled "
+        "while it is emptied."
+    ),
+)
