@@ -11,6 +11,7 @@ from lab.catalog.asked import require_values
 from lab.model import Chart, Claim, ClosedLoad, Condition, Event, FinalRead, MetricExpression, Proxy, Scenario
 from lab.words.metrics import QUANTITIES, Arm, Notation, correct, each, naive, own_unit, unit_of
 from lab.words.modes import delay, drop_first_replies, drop_replies, mode_of
+from lab.words.predictions import having, in_control, in_duet, under
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = sorted((ROOT / "scenarios").glob("*/*.py"))
@@ -142,3 +143,18 @@ def test_a_scenario_is_formatted_like_the_rest(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert not [line for line in lines if "fmt:" in line]
     assert max(map(len, lines)) <= 150
+
+
+def test_where_a_claim_speaks() -> None:
+    load = ClosedLoad(2)
+    control, duet, users = (
+        Condition("alone", load, control=True),
+        Condition("together", load, duet=True),
+        Condition("20 users", load, params={"users": 20}),
+    )
+    every = (control, duet, users)
+    assert [in_control(1.0)(one) for one in every] == [1.0, None, None]
+    assert [in_duet(2.0)(one) for one in every] == [None, 2.0, None]
+    assert [under("20 users", "alone", value=0.0)(one) for one in every] == [0.0, None, 0.0]
+    assert [having("users", value=lambda c: 3 * c.number("users"))(one) for one in every] == [None, None, 60.0]
+    assert [having("users", "workers", value=1.0)(one) for one in every] == [None, None, None]

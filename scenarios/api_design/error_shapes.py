@@ -13,6 +13,7 @@ from locust import task
 from lab.generator.users import LabUser, Reply
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Probe, Scenario, Stage, StagedLoad, Survival
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_duet, under
 
 tempting = Arm("tempting")
 
@@ -187,11 +188,6 @@ def for_kinds(condition: Condition, refusals: float, every: float, no_request: f
     """The number that belongs to the condition's group of failures; None for the wrong items."""
     by_kind = {"refusals": refusals, "every failure": every, "no request": no_request}
     return by_kind.get(str(condition.params.get("kinds")))
-
-
-def in_duet(condition: Condition, value: float) -> float | None:
-    """``value`` where the variants share every second."""
-    return value if condition.duet else None
 
 
 def for_items(condition: Condition, value: float) -> float | None:
@@ -465,7 +461,7 @@ SCENARIO = Scenario(
             "fix",
             "an error body that a mounted application wrote passes unchanged",
             correct.observed("kept"),
-            predict=lambda c: 1.0 if c.label == "mounted application" else None,
+            predict=under("mounted application", value=1.0),
             tolerance=0.0,
             formula="1",
             source="the middleware rewrites only what was refused before a route was asked",
@@ -476,7 +472,7 @@ SCENARIO = Scenario(
             "the middleware costs little where nothing fails",
             correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"),
             relation="at_most",
-            predict=lambda c: in_duet(c, 1.1),
+            predict=in_duet(1.1),
             tolerance=0.1,
             formula="(the request + one more ASGI layer) / the request",
             source="counted from the code: three more Python calls, of hundreds for a request",

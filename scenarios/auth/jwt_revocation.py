@@ -33,6 +33,7 @@ from lab.model import (
 )
 from lab.words.metrics import Arm, correct, each, naive
 from lab.words.modes import CUT, PASS
+from lab.words.predictions import in_duet
 
 server_session = Arm("server_session")
 short_life = Arm("short_life")
@@ -273,11 +274,6 @@ def steady(condition: Condition, value: float) -> float | None:
 def renewing(condition: Condition, value: float) -> float | None:
     """``value`` where refreshes are repeated."""
     return value if condition.label == "refresh repeated" else None
-
-
-def in_duet(condition: Condition, value: float) -> float | None:
-    """``value`` where the techniques share every second."""
-    return value if condition.duet else None
 
 
 WINDOW = "RFC 7519, section 4.1.4: a token must not be accepted on or after exp; nothing in it says that it was revoked"
@@ -555,7 +551,7 @@ SCENARIO = Scenario(
             "the look-up costs no more CPU than the rest of a small request",
             correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"),
             relation="at_most",
-            predict=lambda c: in_duet(c, 2.0),
+            predict=in_duet(2.0),
             null=1.0,
             tolerance=0.05,
             formula="(route + look-up) / route, with look-up <= route",
@@ -567,7 +563,7 @@ SCENARIO = Scenario(
             "a denylist costs what a session costs, and the signature check on top",
             correct.cpu_server_s_per_request / server_session.cpu_server_s_per_request,
             relation="at_least",
-            predict=lambda c: in_duet(c, 1.0),
+            predict=in_duet(1.0),
             tolerance=0.02,
             formula="(look-up + signature) / look-up, above 1",
             source=COST,

@@ -37,6 +37,7 @@ from lab.model import (
 )
 from lab.words.metrics import Arm, correct, each, naive
 from lab.words.modes import PASS, REFUSE
+from lab.words.predictions import under
 
 celery_early = Arm("celery_early")
 celery_late = Arm("celery_late")
@@ -235,11 +236,6 @@ def restarted(action: Literal["kill", "term"], whom: str, label: str) -> tuple[E
 def counts(values: Mapping[str, float]) -> Callable[[Condition], float | None]:
     """The value of each condition, by its label."""
     return lambda condition: values.get(condition.label)
-
-
-def under(*labels: str, value: float) -> Callable[[Condition], float | None]:
-    """``value`` under these conditions."""
-    return lambda condition: value if condition.label in labels else None
 
 
 SCENARIO = Scenario(

@@ -16,6 +16,7 @@ from locust import task
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, CeleryWorker, Chart, Claim, Condition, FinalRead, Journey, Probe, Scenario, Survival
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_control, under
 
 disable_prefetch = Arm("disable_prefetch")
 tempting = Arm("tempting")
@@ -229,7 +230,7 @@ SCENARIO = Scenario(
             "mechanism",
             "without a long job nothing waits",
             naive.final("stranded"),
-            predict=lambda c: 0.0 if c.control else None,
+            predict=in_control(0.0),
             tolerance=0.0,
             formula="0",
             source="what is reserved runs at once",
@@ -239,7 +240,7 @@ SCENARIO = Scenario(
             "mechanism",
             "nor does it in a node that has a free process",
             naive.final("stranded"),
-            predict=lambda c: labelled(c, FREE, 0.0),
+            predict=under(FREE, value=0.0),
             tolerance=0.0,
             null=float(MULTIPLIER["naive"]),
             formula="0",
@@ -312,7 +313,7 @@ SCENARIO = Scenario(
             "tax",
             "short jobs alone take hardly longer without a reserve",
             correct.final("makespan_s") / naive.final("makespan_s"),
-            predict=lambda c: 1.0 if c.control else None,
+            predict=in_control(1.0),
             relation="at_most",
             tolerance=0.10,
             formula="1: two round trips to the broker on this machine against a job of 100 ms",

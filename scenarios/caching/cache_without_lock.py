@@ -24,6 +24,7 @@ from lab.model import (
     Survival,
 )
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import having
 
 tempting = Arm("tempting")
 with_aiocache = Arm("with_aiocache")
@@ -328,7 +329,7 @@ SCENARIO = Scenario(
             "tax",
             "a hit still takes one round trip to Redis",
             correct.redis_calls_per_request("mget"),
-            predict=lambda c: 1.0 if "users" in c.params else None,
+            predict=having("users", value=1.0),
             tolerance=0.05,
             formula="1",
             source="one MGET reads the report and its state; one more at a miss, once a second",
@@ -339,7 +340,7 @@ SCENARIO = Scenario(
             "a hit costs at most a quarter more CPU",
             correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
             relation="at_most",
-            predict=lambda c: 1.25 if "alone" in c.params else None,
+            predict=having("alone", value=1.25),
             null=1.0,
             formula="1.25",
             source="measured here: a second key in the same command; a quarter is what we would still accept",

@@ -17,6 +17,7 @@ from locust import task
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Event, Journey, Probe, Scenario, Survival
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_control
 
 tempting = Arm("tempting")
 
@@ -251,7 +252,7 @@ SCENARIO = Scenario(
             "mechanism",
             "if nothing overlaps, nothing is stale",
             naive.observed("stale"),
-            predict=lambda c: 0.0 if c.control else None,
+            predict=in_control(0.0),
             tolerance=0.0,
             formula="0",
             source="the race needs a load under way",

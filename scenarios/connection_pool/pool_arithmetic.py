@@ -22,6 +22,7 @@ from lab.model import (
     Survival,
 )
 from lab.words.metrics import correct, each, naive
+from lab.words.predictions import having, in_control, under
 
 POOL_SIZE = 10  # POOL_SIZE in naive.py
 MAX_OVERFLOW = 5  # MAX_OVERFLOW in naive.py
@@ -179,7 +180,7 @@ SCENARIO = Scenario(
             "mechanism",
             "two workers want 30 of 45, and no request is refused",
             naive.responses_5xx,
-            predict=lambda c: 0.0 if c.control else None,
+            predict=in_control(0.0),
             tolerance=0.0,
             formula="0 while W (p + o) is below the limit",
             source="the same arithmetic",
@@ -201,7 +202,7 @@ SCENARIO = Scenario(
             "under sustained load the overflow is hardly ever opened again",
             naive.sessions_opened,
             relation="at_most",
-            predict=lambda c: 0.1 * CHECKOUTS if c.label == "60 users" else None,
+            predict=under("60 users", value=0.1 * CHECKOUTS),
             tolerance=0.0,
             null=CHECKOUTS,
             formula="a tenth of the check-outs: p + o once, and up to o where more than p come back at one instant",
@@ -238,7 +239,7 @@ SCENARIO = Scenario(
             "fix",
             "with the budget divided no request is refused",
             correct.responses_5xx,
-            predict=lambda c: 0.0 if "flood" in c.params else None,
+            predict=having("flood", value=0.0),
             tolerance=0.0,
             formula="0",
             source="W x (36 / W) is at most 36, below 45",
@@ -250,7 +251,7 @@ SCENARIO = Scenario(
             "and the database has connections left for others",
             correct.connections_peak("total"),
             relation="at_most",
-            predict=lambda c: float(CONNECTION_BUDGET) if "flood" in c.params else None,
+            predict=having("flood", value=float(CONNECTION_BUDGET)),
             tolerance=0.0,
             formula="the budget, 36",
             source="no overflow",
@@ -271,7 +272,7 @@ SCENARIO = Scenario(
             "tax",
             "a worker's share is smaller, and so is what one busy worker can serve",
             correct.throughput_rps,
-            predict=lambda c: CONNECTION_BUDGET // PROCESSES_OF_SWEEP / HOLD_S if c.label == "60 users" else None,
+            predict=under("60 users", value=CONNECTION_BUDGET // PROCESSES_OF_SWEEP / HOLD_S),
             tolerance=0.12,
             formula="(36 / 4) / T = 9 / 0.2 s = 45 per second, not 75",
             source="Little's law",

@@ -23,6 +23,7 @@ from lab.model import (
     Upstream,
 )
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_duet, under
 
 tempting = Arm("tempting")
 
@@ -261,7 +262,7 @@ SCENARIO = Scenario(
             "tax",
             "a single user waits no longer for the awaited call",
             correct.latency_p50_s / naive.latency_p50_s,
-            predict=lambda c: 1.0 if c.duet else None,
+            predict=in_duet(1.0),
             formula="1",
             source="both wait for the supplier",
             null=1.0,
@@ -272,7 +273,7 @@ SCENARIO = Scenario(
             "one more request costs no more CPU with the awaited call",
             correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"),
             relation="at_most",
-            predict=lambda c: 1.0 if c.label == THREE_RATES else None,
+            predict=under(THREE_RATES, value=1.0),
             formula="1",
             source="both clients of httpx2 run the same Python code, one of them with await",
             tolerance=0.25,

@@ -25,6 +25,7 @@ from lab.model import (
 )
 from lab.words.metrics import Arm, correct, each, naive
 from lab.words.modes import delay
+from lab.words.predictions import in_control
 
 tempting = Arm("tempting")
 
@@ -171,7 +172,7 @@ SCENARIO = Scenario(
             "mechanism",
             "one buyer at a time gets what there is",
             naive.final("sold"),
-            predict=lambda c: float(SEATS) if c.control else None,
+            predict=in_control(float(SEATS)),
             tolerance=0.0,
             formula="5",
             source="nothing overlaps",

@@ -29,6 +29,7 @@ from lab.model import (
     Upstream,
 )
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_duet
 
 tempting = Arm("tempting")
 
@@ -334,7 +335,7 @@ SCENARIO = Scenario(
             "tax",
             "keeping a task costs no CPU that can be seen",
             correct.cpu_server_s_per_request / naive.cpu_server_s_per_request,
-            predict=lambda c: 1.0 if c.duet else None,
+            predict=in_duet(1.0),
             relation="at_most",
             tolerance=0.10,
             formula="1: an entry that is added and removed, against a request with two Redis commands",

@@ -15,6 +15,7 @@ from locust import task
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, ClosedLoad, Condition, Probe, Scenario, Survival, Upstream
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import in_control
 
 released = Arm("released")
 subinterpreters = Arm("subinterpreters")
@@ -191,7 +192,7 @@ SCENARIO = Scenario(
             "where nobody computes the loop is on time",
             naive.loop_lag_p50_s,
             relation="at_most",
-            predict=lambda c: SWITCH_S / 5 if c.control else None,
+            predict=in_control(SWITCH_S / 5),
             tolerance=0.0,
             formula="less than 1 ms",
             source="nobody holds the lock",

@@ -10,6 +10,7 @@ from locust import task
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, OpenLoad, Probe, Scenario, Survival
 from lab.words.metrics import correct, each, naive
+from lab.words.predictions import under
 
 OWN = 4  # D: /openapi.json, /docs, /docs/oauth2-redirect and /redoc, before all others
 PER_ROUTER = 2  # k: the list and the item of one resource
@@ -201,7 +202,7 @@ SCENARIO = Scenario(
             "mechanism",
             "one plain `include_router` doubles the scan",
             naive.observed("hot"),
-            predict=lambda c: last_route(c) if c.label == "1 level" else None,
+            predict=under("1 level", value=last_route),
             tolerance=0.0,
             formula="D + 2 U + k",
             source=SCAN,
@@ -223,7 +224,7 @@ SCENARIO = Scenario(
             "mechanism",
             "since FastAPI 0.137, each level scans again",
             naive.observed("hot"),
-            predict=lambda c: last_route(c) if c.label == "FastAPI 0.137.2" else None,
+            predict=under("FastAPI 0.137.2", value=last_route),
             tolerance=0.0,
             formula="D + U (L + 1) + k",
             source="release notes 0.137: routers are no longer copied",
@@ -245,7 +246,7 @@ SCENARIO = Scenario(
             "harm",
             "at 500 routes the scan is most of the CPU of a request",
             naive.cpu_server_s_per_request / correct.cpu_server_s_per_request,
-            predict=lambda c: scan_costs(c) if c.label == "orders" else None,
+            predict=under("orders", value=scan_costs),
             tolerance=0.4,
             null=1.0,
             formula="(a + 1,506 c) / (a + 8 c)",

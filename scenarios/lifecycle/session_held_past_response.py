@@ -27,6 +27,7 @@ from lab.model import (
 )
 from lab.words.metrics import correct, each, naive
 from lab.words.modes import delay
+from lab.words.predictions import in_control, under
 
 POOL_SIZE = 5  # POOL_SIZE in both targets
 MAIL_S = 0.4
@@ -205,7 +206,7 @@ SCENARIO = Scenario(
             "mechanism",
             "with nothing to wait for both serve the same",
             correct.throughput_rps / naive.throughput_rps,
-            predict=lambda c: 1.0 if c.control else None,
+            predict=in_control(1.0),
             tolerance=0.20,
             null=1.0,
             formula="1",
@@ -216,7 +217,7 @@ SCENARIO = Scenario(
             "fix",
             'with scope="function" every order is there',
             correct.observed("not_there"),
-            predict=lambda c: 0.0 if c.label == "read at once" else None,
+            predict=under("read at once", value=0.0),
             tolerance=0.0,
             formula="0",
             source="FastAPI documentation, Early exit and scope: the commit comes before the answer",
@@ -238,7 +239,7 @@ SCENARIO = Scenario(
             "tax",
             "the answer waits for the commit: three round trips to the database instead of two",
             correct.latency_p50_s / naive.latency_p50_s,
-            predict=lambda c: 1.5 if c.label == FAR else None,
+            predict=under(FAR, value=1.5),
             tolerance=0.12,
             null=1.0,
             formula="(BEGIN, INSERT, COMMIT) / (BEGIN, INSERT) = 3 / 2",

@@ -21,6 +21,7 @@ from locust import task
 from lab.generator.users import LabUser
 from lab.model import BeforeAfter, Chart, Claim, Condition, Journey, Kind, Probe, Scenario, Survival
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import having, in_control
 
 gcra = Arm("gcra")
 
@@ -268,7 +269,7 @@ SCENARIO = Scenario(
             "mechanism",
             "a client that stays below the limit evenly is not refused by the fixed window",
             naive.observed("refused"),
-            predict=lambda c: 0.0 if c.control else None,
+            predict=in_control(0.0),
             tolerance=0.0,
             formula="0",
             source="19 in any 3 s",
@@ -278,7 +279,7 @@ SCENARIO = Scenario(
             "fix",
             "nor by the log",
             correct.observed("refused"),
-            predict=lambda c: 0.0 if c.control else None,
+            predict=in_control(0.0),
             tolerance=0.0,
             formula="0",
             source="19 in any 3 s",
@@ -346,7 +347,7 @@ SCENARIO = Scenario(
             "tax",
             "the log costs one script per request, like the fixed window",
             correct.redis_calls_per_request("evalsha"),
-            predict=lambda c: 1.0 if "limit" in c.params else None,
+            predict=having("limit", value=1.0),
             tolerance=0.05,
             formula="1",
             source="counted from the code: one EVALSHA, and no retry",

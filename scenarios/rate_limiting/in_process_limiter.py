@@ -25,6 +25,7 @@ from lab.model import (
     Survival,
 )
 from lab.words.metrics import Arm, correct, each, naive
+from lab.words.predictions import under
 
 slowapi_memory = Arm("slowapi_memory")
 slowapi_redis = Arm("slowapi_redis")
@@ -290,7 +291,7 @@ SCENARIO = Scenario(
             "the round trip costs no more CPU than the rest of a small request",
             correct.cpu_marginal_s_per_request("server") / naive.cpu_marginal_s_per_request("server"),
             relation="at_most",
-            predict=lambda c: 2.0 if c.label == "three rates" else None,
+            predict=under("three rates", value=2.0),
             null=1.0,
             tolerance=0.05,
             formula="(route + call) / route, with call <= route",
