@@ -6,7 +6,7 @@ every prediction is a number already: that is what is stored, run and judged.  `
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from lab.words.loads import Burst as Burst
@@ -39,7 +39,7 @@ class Condition:
     """One cell of a sweep: load shape x server configuration x target parameters.
 
     ``params`` are what predictions and users read and what charts put on an axis; ``env`` is what the target reads.
-    ``loops`` gives single variants another event loop than ``server`` has, where that is what the lesson is about.
+    ``servers`` gives single variants another server than ``server``, where that is what the lesson is about.
     ``observers`` are what else is watched in the target, by the names of their files in ``lab/target/inside/observers``.
     ``quick`` says whether a quick run includes the cell; ``variants`` limits the arms (empty: all of them).  Conditions with the same
     ``trace`` (else each its own) replay the same arrivals and parameters.  ``cores`` (or as many as there are workers) is how many
@@ -54,7 +54,7 @@ class Condition:
     duration_s: float = 3.0
     warmup_s: float = 0.0
     server: Server = Server()
-    loops: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, Server] = field(default_factory=dict)
     params: Mapping[str, Scalar] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
@@ -97,7 +97,7 @@ class Condition:
 
     def server_of(self, variant: str) -> Server:
         """The server that a variant runs on."""
-        return replace(self.server, loop=self.loops.get(variant, self.server.loop))
+        return self.servers.get(variant, self.server)
 
     @property
     def key(self) -> str:
@@ -340,7 +340,8 @@ class TrialPlan:
 class RunPlan:
     """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added.
 
-    format_version history: 1 first; 2 a condition names its observers (``count_matches`` was the only one).
+    format_version history: 1 first; 2 a condition names its observers (``count_matches`` was the only one);
+    3 a variant may have a server of its own, not only an event loop.
     """
 
     run: str
@@ -351,7 +352,7 @@ class RunPlan:
     trials: tuple[TrialPlan, ...]
     pairs: int
     second_look: SecondLook | None = None
-    format_version: int = 2
+    format_version: int = 3
 
     def gotcha(self, slug: str) -> GotchaPlan:
         """The plan of one gotcha.  Raises KeyError."""

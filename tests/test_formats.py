@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.model import RunVerdicts
-from lab.model import RunPlan
+from lab.model import RunPlan, Server
 from lab.store import RunFolder, TrialFolder
 from lab.words.codec import from_json, to_json
 from lab.words.errors import StoreError
@@ -35,7 +35,7 @@ def test_every_kind_has_a_step_to_each_of_its_formats_and_a_golden_file_of_each_
     assert older <= {path.name for path in GOLDEN.iterdir()}
 
 
-SAID_OTHERWISE = ".count_matches"
+SAID_OTHERWISE = (".count_matches", ".loops")
 """What today's format says in another place."""
 
 
@@ -44,6 +44,13 @@ def test_a_switch_of_a_plan_became_the_name_of_an_observer() -> None:
     document["gotchas"][0]["conditions"][0]["count_matches"] = True
     plan = from_json(RunPlan, json.dumps(document), "plan")
     assert [one.observers for one in plan.gotchas[0].conditions][:2] == [("matches",), ()]
+
+
+def test_the_loop_of_a_variant_became_its_server() -> None:
+    plan = from_json(RunPlan, (GOLDEN / "plan-2.json").read_bytes(), "plan")
+    condition = plan.gotchas[0].conditions[0]
+    assert condition.server_of("correct") == condition.server == Server(workers=2)
+    assert condition.server_of("naive") == Server(workers=2, loop="asyncio")
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)

@@ -77,7 +77,7 @@ def under_servers(condition: Condition, servers: Sequence[Server], name: str = "
             condition,
             load=load,
             server=server,
-            loops={},
+            servers={},
             params=params,
             label=label,
             trace=condition.trace or condition.key,

@@ -59,10 +59,17 @@ def plan_update_to_2(plan: Document) -> None:
             condition["observers"] = ["matches"]
 
 
+def plan_update_to_3(plan: Document) -> None:
+    """Only the event loop could be a variant's own, not its whole server."""
+    for condition in (one for gotcha in plan["gotchas"] for one in gotcha["conditions"]):
+        loops = condition.pop("loops", {})
+        condition["servers"] = {variant: {**condition["server"], "loop": loop} for variant, loop in loops.items()}
+
+
 STEPS: Mapping[str, Sequence[Step]] = {
     "TrialRecord": (trial_update_to_2, trial_update_to_3),
     "Environment": (environment_update_to_2, environment_update_to_3),
-    "RunPlan": (plan_update_to_2,),
+    "RunPlan": (plan_update_to_2, plan_update_to_3),
     "Added": (),
     "RunVerdicts": (verdicts_update_to_2,),
 }

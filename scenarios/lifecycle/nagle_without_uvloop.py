@@ -5,6 +5,8 @@ worker are the controls.  Linux delays an acknowledgement by at least 40 ms (TCP
 later at 100 ticks per second; what uvloop takes is a fraction of a millisecond, so the ratio is large.
 """
 
+from dataclasses import replace
+
 from locust import task
 
 from lab.generator.users import LabUser
@@ -45,7 +47,7 @@ def reader(
         ClosedLoad(1, requests=REQUESTS),
         user="Reader",
         server=server,
-        loops={"naive": "asyncio"},
+        servers={"naive": replace(server, loop="asyncio")},
         variants=variants,
         control=control,
         params={"workers": server.workers, "server": server.kind},
