@@ -336,7 +336,8 @@ def diff(
     one run: `compare --packages`.
     """
     from analysis import exports
-    from analysis.diff import FAIL_ON, compare_runs, document
+    from analysis.diff import compare_runs, document
+    from analysis.differences import FAIL_ON
     from lab.store import all_runs, find_run, write_bytes
 
     gate = _words(fail_on)

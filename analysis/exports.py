@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
-from analysis.diff import Difference, Row
+from analysis.differences import Difference, Row
 
 WORDS = {"same": "same", "higher": "higher", "lower": "lower", "unclear": "unclear", "not comparable": "not compared"}
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from analysis import statistics
-from analysis.compare import Comparison, _seen, compare_gotcha, false_alarms, is_known, word_of
+from analysis.compare import Comparison, _seen, compare_gotcha, is_known, word_of
 from analysis.compared import document, sentence, table
 from analysis.facts import TrialFacts
+from analysis.false_alarms import false_alarms
 from analysis.metrics import Refusal
 from lab.catalog.describe import under_servers
 from lab.model import (

@@ -14,7 +14,8 @@ from scipy import stats
 from analysis import exports
 from analysis.alike import StoredRun
 from analysis.between import NEEDED_RUNS, false_alarms, shift_of
-from analysis.diff import Difference, Kinds, Row, _row, _told, change_of, compare_runs, document, exact_change
+from analysis.diff import _row, _told, change_of, compare_runs, document, exact_change
+from analysis.differences import Difference, Kinds, Row
 from analysis.finish import judge_again
 from analysis.model import ClaimVerdict, ConditionVerdict, Estimate, VerdictName
 from lab.model import Claim, ClosedLoad, Condition, GotchaPlan

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis import between, compare, statistics
+from analysis import between, statistics
 from analysis.case import Case
 from analysis.facts import TrialFacts
+from analysis.false_alarms import false_alarms
 from analysis.judge import judge_claim
 from analysis.selftest.material import Figures, NotDone
 from analysis.selftest.pairs import PLANNED_PAIRS
@@ -93,7 +94,7 @@ def alarms_figures(pairs: Figures, wrapper: GotchaPlan, earlier: Sequence[Mappin
     diff = between.false_alarms(
         experiments=EXPERIMENTS, between=known, within=pairs["work_log_sd"], pairs=PLANNED_PAIRS
     )
-    word = compare.false_alarms(experiments=EXPERIMENTS, pairs=FIRST, spread=pairs["aa_log_sd"])
+    word = false_alarms(experiments=EXPERIMENTS, pairs=FIRST, spread=pairs["aa_log_sd"])
     rates = {
         "diff": rate(round(diff.share * EXPERIMENTS), EXPERIMENTS),
         "compare": rate(round(word.share * EXPERIMENTS), EXPERIMENTS),

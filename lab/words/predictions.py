@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lab.model import Condition
+from lab.words.conditions import Condition
 
 Predict: TypeAlias = Callable[[Condition], float | None]
 Value: TypeAlias = float | Predict
