@@ -29,6 +29,7 @@ def test_a_metric_is_written_as_it_is_read_back() -> None:
     ]  # fmt: skip
     assert each.latency_p99_s == "latency_p99_s"
     assert each.latency_at_level_s(900_000) == "latency_at_level_s[900000]"
+    assert naive.redis_calls("config|get") == "naive.redis_calls[config|get]"
     assert Arm("with_cashews").throughput_rps == "with_cashews.throughput_rps"
 
 
@@ -45,6 +46,10 @@ def test_a_metric_that_is_none_is_no_attribute() -> None:
         (lambda: naive.latency_at_level_s("deep"), "latency_at_level_s: 'deep' is not: level"),
         (lambda: naive.recovery_s(0), "recovery_s: '0' is not: limit in seconds"),
         (lambda: naive.recovery_s("soon"), "recovery_s: 'soon' is not: limit in seconds"),
+        (lambda: naive.recovery_s(float("inf")), "recovery_s: 'inf' is not: limit in seconds"),
+        (lambda: naive.latency_at_level_s("²"), "is not: level"),
+        (lambda: naive.rows_read("a]b"), "rows_read: 'a]b' is not: table"),
+        (lambda: naive.latency_p50_s("GET /a / GET /b"), "is not: request name"),
         (lambda: naive.fit_slope("latncy"), "is not: latency, plan_rows_visited or plan_blks"),
         (lambda: naive.cpu_marginal_s_per_request("rabbit"), "is not: server, postgres, redis or celery"),
         (lambda: naive.service_reading("cl_waiting"), "is not: service.name"),
@@ -98,6 +103,7 @@ def test_a_chart_over_the_levels_needs_no_argument() -> None:
         (naive.sql_calls("laod"), "naive.sql_calls[laod] names nothing; there are "),
         (naive.final("lsot"), "naive.final[lsot] names nothing"),
         (naive.plan_blks("first"), "names nothing; there are none"),
+        (Notation("naive.latency_p98_s"), "claim mine: there is no metric 'latency_p98_s'"),
         (naive.observed, "observed needs an argument: name the user class gave"),
         (naive.throughput_rps / naive.final, "final needs an argument"),
     ],

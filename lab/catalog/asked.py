@@ -39,7 +39,9 @@ def require_values(scenario: Scenario) -> None:
                 f"{who}: {metric!r} is a text; write a value of lab.words.metrics, such as naive.sql_calls"
             )
         for ref in _references(metric):
-            quantity = QUANTITIES[ref.metric]
+            quantity = QUANTITIES.get(ref.metric)
+            if quantity is None:
+                raise ValueError(f"{who}: there is no metric {ref.metric!r}")
             if quantity.needed and not ref.arg:
                 raise ValueError(f"{who}: {ref.metric} needs an argument: {quantity.argument}")
             names = declared.get(quantity.argument) if quantity.argument else None

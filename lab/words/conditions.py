@@ -70,7 +70,7 @@ class Condition:
     @property
     def cores_needed(self) -> int:
         """Cores that the target must have to itself: workers that share one take turns at accepting, and one of them may take all."""
-        return max(self.cores, self.workers)
+        return max(self.cores, self.workers, *(server.workers for server in self.servers.values()))
 
     def server_of(self, variant: str) -> Server:
         """The server that a variant runs on."""

@@ -83,8 +83,24 @@ class ClosedLoad(Shape):
         return f"{self.users} users{think}" + (f", {self.requests} requests" if self.requests else "")
 
 
+class Planned(Shape):
+    """A shape whose requests are planned at instants that do not depend on the answers."""
+
+    arrivals: Arrivals
+    connections: int
+    is_open = True
+
+    @property
+    def spacing(self) -> Arrivals:
+        return self.arrivals
+
+    @property
+    def members(self) -> int:
+        return self.connections
+
+
 @dataclass(frozen=True)
-class OpenLoad(Shape):
+class OpenLoad(Planned):
     """Requests planned at instants that do not depend on the answers.
 
     They are handed to ``connections`` that are open at the start; where none is free a further one is opened.
@@ -95,16 +111,6 @@ class OpenLoad(Shape):
     connections: int = 128
     spread: bool = False
     shape: Literal["open"] = "open"
-
-    is_open = True
-
-    @property
-    def spacing(self) -> Arrivals:
-        return self.arrivals
-
-    @property
-    def members(self) -> int:
-        return self.connections
 
     def stages_over(self, duration_s: float) -> tuple["Stage", ...]:
         return (Stage(self.rate_per_s, duration_s),)
@@ -122,7 +128,7 @@ class OpenLoad(Shape):
 
 
 @dataclass(frozen=True)
-class StagedLoad(Shape):
+class StagedLoad(Planned):
     """An open load whose rate changes in steps (overload and recovery)."""
 
     stages: tuple[Stage, ...]
@@ -130,16 +136,6 @@ class StagedLoad(Shape):
     connections: int = 256
     spread: bool = False
     shape: Literal["staged"] = "staged"
-
-    is_open = True
-
-    @property
-    def spacing(self) -> Arrivals:
-        return self.arrivals
-
-    @property
-    def members(self) -> int:
-        return self.connections
 
     def lasts_s(self, duration_s: float) -> float:
         return sum(stage.duration_s for stage in self.stages)

@@ -5,13 +5,14 @@ each other.  A name that is no metric, an argument that a metric does not take a
 The notation is a string, ``naive.sql_calls[load]``: that is what a plan stores, a report prints and ``MetricExpression.parse`` reads.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) > 0
+        return 0 < float(text) < math.inf
     except ValueError:
         return False
 
@@ -37,11 +38,11 @@ EXPLAINED = Argument("name of an explained request")
 FINAL = Argument("name of a final read")
 OBSERVED = Argument("name the user class gave")
 READING = Argument("service.name", lambda text: "." in text.strip("."))
-COMMAND = Argument("command", str.isalpha)
+COMMAND = Argument("command")
 TABLE = Argument("table")
 STATE = Argument("state")
-LEVEL = Argument("level", lambda text: text.removeprefix("-").isdigit())
-STATUS = Argument("status code", lambda text: text.isdigit() and 100 <= int(text) <= 599)
+LEVEL = Argument("level", lambda text: text.removeprefix("-").isdecimal())
+STATUS = Argument("status code", lambda text: text.isdecimal() and 100 <= int(text) <= 599)
 LIMIT = Argument("limit in seconds", _is_number)
 TREE = _one_of("server", "postgres", "redis", "celery")
 FITTED = _one_of("latency", "plan_rows_visited", "plan_blks")
@@ -90,7 +91,7 @@ class Quantity:
         """The argument.  Raises ValueError where the metric takes none, or none like this."""
         if self.argument is None:
             raise ValueError(f"{self.name} takes no argument")
-        if not self.argument.fits(argument):
+        if not self.argument.fits(argument) or "]" in argument or " / " in argument:  # it could not be read back
             raise ValueError(f"{self.name}: {argument!r} is not: {self.argument}")
         return argument
 
