@@ -14,6 +14,7 @@ from pathlib import Path
 from lab.generator.engine import Measured, job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition
+from lab.observe.cores import on
 from lab.processes import Guard, PortReservation, is_listening, wait_until
 from lab.words.errors import LabError
 
@@ -43,20 +44,6 @@ def _cores() -> tuple[set[int], set[int]]:
     return {cores[0]}, {cores[-1]}
 
 
-@contextlib.contextmanager
-def _on(cores: set[int]) -> Iterator[None]:
-    """Children started inside run on these cores."""
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def measure(guard: Guard, seconds: float) -> dict[str, float]:
     """Requests per second by generator: ``lab``, ``fast_http_user`` and ``wrk`` (only where it is on the PATH).
 
@@ -64,7 +51,7 @@ def measure(guard: Guard, seconds: float) -> dict[str, float]:
     """
     folder = guard.temporary_folder("ceiling-")
     found: dict[str, float] = {}
-    with _null_server(guard, folder) as url, _on(_cores()[0]):
+    with _null_server(guard, folder) as url, on(_cores()[0]):
         for turn in range(ROUNDS):
             seen = {
                 "lab": _lab(guard, url, folder / f"lab-{turn}", seconds),
@@ -80,7 +67,7 @@ def quick_ceiling(guard: Guard) -> float | None:
     """Requests per second of one generator process at the null target, in about two seconds; None where it cannot be had."""
     folder = guard.temporary_folder("ceiling-")
     try:
-        with _null_server(guard, folder) as url, _on(_cores()[0]):
+        with _null_server(guard, folder) as url, on(_cores()[0]):
             measured = _reader(guard, url, folder / "lab", QUICK_S)
             return best_rate(measured)
     except (LabError, OSError):
@@ -91,7 +78,7 @@ def quick_ceiling(guard: Guard) -> float | None:
 def _null_server(guard: Guard, folder: Path) -> Iterator[str]:
     """The null target on a core of its own; its address."""
     with PortReservation() as reservation:
-        with _on(_cores()[1]):
+        with on(_cores()[1]):
             command = [sys.executable, "-m", "lab.selftest.null_server", "--port", str(reservation.port)]
             null = guard.spawn(command, env={**os.environ}, cwd=ROOT, log_path=folder / "null.log", name="null server")
         try:
