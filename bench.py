@@ -117,15 +117,13 @@ def list_gotchas(
 
 
 def _list_catalogue(catalog: Catalog, words: list[str], part: int, as_json: bool) -> None:
-    from lab.catalog import known as catalogue_rows
+    from lab.catalog import known
 
-    found = catalogue_rows.searched(
-        [row for row in catalogue_rows.rows(catalog.gotchas) if part in (0, row["part"])], words
-    )
+    found = known.searched([row for row in known.rows(catalog.gotchas) if part in (0, row["part"])], words)
     if as_json:
         out({"format_version": 1, "rows": found})
     else:
-        say(catalogue_rows.table(found))
+        say(known.table(found))
 
 
 @app.command()
