@@ -15,8 +15,6 @@ ByPair: TypeAlias = Mapping[int, float]
 
 
 FAIL_ON = ("verdict", "figure", "environment")
-
-
 GATE_LEVEL = 0.05
 """A gate is one decision over all rows: their p values are adjusted by Holm, or one row in twenty would close it with nothing changed."""
 

@@ -14,7 +14,8 @@ import numpy as np
 from lab.generator.engine import job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import SAMPLE_COLUMNS, Condition, OpenLoad
-from lab.processes import Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Guard, wait_until
 
 RATE_PER_S = 1000.0
 SECONDS = 5.0

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.generator.client import Connection, Exchange
+from lab.generator.client import Connection
+from lab.generator.exchange import Exchange
 
 ROOT = Path(__file__).parent.parent
 # Only where something hangs: every wait of the tests ends by then.
@@ -313,7 +314,7 @@ def exchange_to(done: Exchange) -> list[Any]:
 
 
 def exchange_from(plain: list[Any]) -> Exchange:
-    from lab.generator.framing import Head
+    from lab.generator.heads import Head
 
     sent_ns, first_ns, done_ns, outcome, reused, head, block, body, problem = plain
     return Exchange(

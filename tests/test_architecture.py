@@ -96,7 +96,7 @@ def test_analysis_starts_nothing(path: Path) -> None:
 
 
 RANKS = (
-    ("target.inside",), ("words", "model"), ("guard", "locate", "private", "redact"), ("processes", "store"), ("catalog", "services"),
+    ("target.inside",), ("words", "model"), ("guard", "locate", "ports", "private", "redact"), ("processes", "store"), ("catalog", "services"),
     ("target",), ("generator",), ("observe",), ("run",), ("terminal",), ("selftest",), ("commands",),
 )  # fmt: skip
 """The rooms of docs/architecture.md from the bottom up: a file imports from its own and from those below."""

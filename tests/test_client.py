@@ -12,8 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.generator import client, framing
-from lab.generator.client import OK, RECEIVE_BYTES, REFUSED, RESET, Connection
-from lab.generator.framing import MAX_HEADS, BadReply, ReplyParser, head_of
+from lab.generator import heads as heads_module
+from lab.generator.client import RECEIVE_BYTES, Connection
+from lab.generator.exchange import OK, REFUSED, RESET
+from lab.generator.framing import ReplyParser
+from lab.generator.heads import MAX_HEADS, BadReply, head_of
 from lab.generator.sockets import by_poll
 from lab.generator.wire import build_request, check_url, resolve
 from lab.words.errors import UsageError
@@ -191,7 +194,8 @@ class CountingBytes(bytes):
 
 
 def test_a_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_BODY_BYTES", 10)
+    for module in (framing, heads_module):
+        monkeypatch.setattr(module, "MAX_BODY_BYTES", 10)
     for head, piece in (
         (b"HTTP/1.1 200 OK\r\n\r\n", b"123456"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"6\r\n123456\r\n"),
@@ -210,19 +214,19 @@ def test_a_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     [(b"77", 77), (b" 77 \t", 77), (b"-1", 0), (b"7x", 0), (b"", 0), (b"9" * 18, 10**18 - 1), (b"9" * 30, 0)],
 )
 def test_a_pid_is_a_number_that_fits(value: bytes, pid: int) -> None:
-    assert framing.parse_head(b"HTTP/1.1 200 OK\r\nx-lab-pid:" + value).pid == pid
+    assert heads_module.parse_head(b"HTTP/1.1 200 OK\r\nx-lab-pid:" + value).pid == pid
 
 
 def test_the_heads_that_are_remembered_are_bounded_and_right() -> None:
-    framing._heads.clear()
+    heads_module._heads.clear()
     for n in range(3 * MAX_HEADS):
         block = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nx-lab-pid: %d" % n
-        assert head_of(block) == head_of(block) == framing.Head(200, 5, False, n)
+        assert head_of(block) == head_of(block) == heads_module.Head(200, 5, False, n)
         assert head_of(block, True).length == 0
         assert head_of(block).length == 5
-        assert len(framing._heads) <= MAX_HEADS
+        assert len(heads_module._heads) <= MAX_HEADS
     head_of(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000)
-    assert max(map(len, framing._heads)) < 10_000
+    assert max(map(len, heads_module._heads)) < 10_000
 
 
 # ---------------------------------------------------------------- the client over made-up sockets

@@ -43,7 +43,8 @@ from lab.model import (
 )  # fmt: skip
 from lab.observe.bystander import FEWEST, Bystander, bystander_of
 from lab.observe.machine import noise_between, noise_snapshot
-from lab.processes import Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Guard, wait_until
 from lab.run.plan import make_plan
 from lab.run.runner import run_trials
 from lab.store import new_run

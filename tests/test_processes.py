@@ -15,7 +15,8 @@ import pytest
 
 from lab.guard import Group, signal_exactly, started, take_down
 from lab.model import App, Condition, Event, Journey
-from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Child, Guard, wait_until
 from lab.run.stage import Stage
 from lab.services.celery import CeleryNode
 from lab.services.supervisor import Services

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lab.generator.client import (
+from lab.generator.exchange import (
     BAD_FRAMING,
     HTTP_ERROR,
     OK,
@@ -27,7 +27,7 @@ from lab.generator.client import (
 )  # fmt: skip
 from lab.generator.framing import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES
 from lab.generator.wire import build_request
-from lab.processes import PortReservation
+from lab.ports import PortReservation
 from tests.rude import CLOSE, Driver, GeventDriver, Pieces, Read, Step, Tell, Wait, serving
 from tests.rude import RESET as RST
 

@@ -16,7 +16,8 @@ import pytest
 
 from lab.model import Server
 from lab.observe.probes import send
-from lab.processes import Guard, PortReservation
+from lab.ports import PortReservation
+from lab.processes import Guard
 from lab.target import running as servers
 from lab.target.inside.rows import (
     GOES_ON,

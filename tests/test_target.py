@@ -12,11 +12,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lab.generator.client import BAD_FRAMING, HTTP_ERROR, OK, REFUSED, Connection
+from lab.generator.client import Connection
+from lab.generator.exchange import BAD_FRAMING, HTTP_ERROR, OK, REFUSED
 from lab.generator.wire import build_request, check_url
 from lab.model import App, ClosedLoad, Condition, Event, OpenLoad
 from lab.observe.probes import send
-from lab.processes import Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Guard, wait_until
 from lab.run.runner import run_trials
 from lab.run.trial import RealExecutor
 from lab.services.supervisor import Services

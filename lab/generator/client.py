@@ -10,48 +10,32 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from lab.generator.framing import END_OF_HEAD, NO_HEAD, BadReply, Head, ReplyParser, head_of
+from lab.generator.exchange import (
+    BAD_FRAMING,
+    HTTP_ERROR,
+    OK,
+    PROBLEM_CLOSED_IDLE,
+    PROBLEM_CUT,
+    PROBLEM_FRAMING,
+    PROBLEM_NO_ACCEPT,
+    PROBLEM_NO_ANSWER,
+    PROBLEM_NOT_OPENED,
+    PROBLEM_REFUSED,
+    PROBLEM_TIMEOUT,
+    REFUSED,
+    RESET,
+    TIMEOUT,
+    Exchange,
+)
+from lab.generator.framing import END_OF_HEAD, ReplyParser
+from lab.generator.heads import NO_HEAD, BadReply, Head, head_of
 from lab.generator.sockets import by_hub, by_poll, connect, decrypting, encrypted, unacknowledged
 from lab.generator.wire import resolve
-from lab.model import OUTCOMES
 
-OK, HTTP_ERROR, TIMEOUT, RESET, REFUSED, CENSORED, BAD_FRAMING = range(len(OUTCOMES))
 RECEIVE_BYTES = 65_536
 monotonic_ns = time.monotonic_ns
-
-# What ``Exchange.problem`` begins with; after it stand a colon and the details.
-PROBLEM_REFUSED = "refused"
-PROBLEM_NO_ACCEPT = "accept queue full or connect timed out"
-PROBLEM_NOT_OPENED = "could not be opened"
-PROBLEM_CLOSED_IDLE = "closed while idle"
-PROBLEM_NO_ANSWER = "closed before the answer"
-PROBLEM_CUT = "closed in the middle of the answer"
-PROBLEM_TIMEOUT = "timeout"
-PROBLEM_FRAMING = "bad framing"
-
-
-class Exchange(NamedTuple):
-    """One request and what became of it.  Times are CLOCK_MONOTONIC ns, 0 where it did not happen.
-
-    ``sent_ns`` is taken before the first byte is sent.  Where a request had to be sent again it is that of the first try, so that
-    the latency covers both; reopening a connection before sending is not part of it (it lies between dispatched and sent).
-    ``first_byte_ns`` is the final answer's: interim answers (103) do not count.  ``outcome`` of an answer is ``OK`` for 2xx, else
-    ``HTTP_ERROR``; who expects other statuses decides anew.  ``problem`` begins with one of the ``PROBLEM_`` words, or is empty.
-    """
-
-    sent_ns: int
-    first_byte_ns: int
-    done_ns: int
-    outcome: int
-    reused: int
-    head: Head
-    head_block: bytes
-    body: bytes
-    problem: str = ""
-
-
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it
 
 

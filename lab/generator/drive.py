@@ -11,10 +11,10 @@ import numpy as np
 from gevent import GreenletExit
 from gevent.event import Event
 
-from lab.generator.client import CENSORED
 from lab.generator.crew import Crew
 from lab.generator.desk import Desk, Round
 from lab.generator.duet import moved
+from lab.generator.exchange import CENSORED
 from lab.generator.schedule import NS_PER_S, Trace, trace_of, warmup_seed
 from lab.generator.spread import Spread, by_turns
 from lab.generator.state import LoadState

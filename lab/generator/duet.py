@@ -8,9 +8,10 @@ import random
 from collections.abc import Sequence
 from typing import Any, cast
 
+from lab.generator.replies import Reply
 from lab.generator.schedule import NS_PER_S, Trace
 from lab.generator.turnstile import Turnstile
-from lab.generator.users import LabUser, Reply
+from lab.generator.users import LabUser
 from lab.model import Load
 
 

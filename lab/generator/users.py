@@ -4,22 +4,23 @@ In the lab's child every request becomes a row of ``SAMPLE_COLUMNS``; under plai
 that its web page works.
 """
 
-import json as json_module
 import os
 import random
 import sys
 import time
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from gevent import Timeout
 from locust import User
 
-from lab.generator.client import CENSORED, HTTP_ERROR, OK, REFUSED, TIMEOUT, Connection, Exchange
+from lab.generator.client import Connection
+from lab.generator.exchange import CENSORED, HTTP_ERROR, OK, REFUSED, TIMEOUT, Exchange
+from lab.generator.replies import Reply, reply_of
 from lab.generator.schedule import arrival_seed, seed_for
 from lab.generator.state import LoadState
 from lab.generator.wire import build_request, check_url, encode_json
-from lab.model import OUTCOMES, Burst, ClosedLoad, Condition, Scenario
+from lab.model import Burst, ClosedLoad, Condition, Scenario
 from lab.target.address import Address
 
 monotonic_ns = time.monotonic_ns
@@ -30,29 +31,6 @@ OWN_HEADERS = {"x-lab-own": "1"}
 
 ONE_AT_A_TIME = "a user has one connection and sends one request at a time; this one waits for an answer already: take further users"
 """Else the second would be given the answer to the first."""
-
-
-class Reply(NamedTuple):
-    """An answer.  ``status`` is 0 and ``error`` one of ``OUTCOMES`` where there was none."""
-
-    status: int
-    body: bytes
-    head: bytes
-    error: str
-    latency_s: float
-
-    def header(self, name: str) -> str:
-        """A header's value, empty where it is missing."""
-        wanted = name.lower().encode()
-        for line in self.head.split(b"\r\n")[1:]:
-            key, _, value = line.partition(b":")
-            if key.lower() == wanted:
-                return value.strip().decode("latin-1")
-        return ""
-
-    def json(self) -> Any:
-        """The body as JSON.  Raises ValueError."""
-        return json_module.loads(self.body)
 
 
 class LabUser(User):  # type: ignore[misc]
@@ -119,7 +97,7 @@ class LabUser(User):  # type: ignore[misc]
         if state is None:
             done = connection.exchange(wire, to_head=method == "HEAD")
             self._report(method, name or path, begin_ns, done, expect)
-            return _reply(done, begin_ns)
+            return reply_of(done, begin_ns)
         if state.reconnect:
             connection.close()
         name_id = state.recorder.names.id_of(name or f"{method} {path.partition('?')[0]}")
@@ -148,7 +126,7 @@ class LabUser(User):  # type: ignore[misc]
             len(done.body) + len(done.head_block), name_id,
             level, head.pid, outcome, done.reused,
         ))  # fmt: skip
-        return _reply(done, begin_ns)
+        return reply_of(done, begin_ns)
 
     def _broken_off(
         self, state: LoadState, problem: BaseException, begin_ns: int, row: tuple[int, int, int, int]
@@ -275,12 +253,6 @@ class LabUser(User):  # type: ignore[misc]
         )  # fmt: skip
         if done.outcome == REFUSED:
             time.sleep(0.5)  # by hand, against a server that is not there: do not spin
-
-
-def _reply(done: Exchange, begin_ns: int) -> Reply:
-    error = "" if done.outcome <= HTTP_ERROR else OUTCOMES[done.outcome]
-    values = (done.head.status, done.body, done.head_block, error, (done.done_ns - begin_ns) / 1e9)
-    return new_tuple(Reply, values)
 
 
 def _condition_by_hand(kind: type[LabUser]) -> Condition:

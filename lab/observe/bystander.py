@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lab.generator.client import CENSORED, OK, Connection
+from lab.generator.client import Connection
+from lab.generator.exchange import CENSORED, OK
 from lab.generator.wire import build_request
 from lab.model import OUTCOMES, Condition, GotchaPlan
 from lab.observe.probes import OWN

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +14,10 @@ from lab.locate import app_of
 from lab.model import App, Condition, Event, GotchaPlan, TrialPlan
 from lab.observe.cores import SHARED, Cores, on
 from lab.observe.trees import descendants
+from lab.run.addresses import addresses, through
 from lab.run.victims import busiest, local_ports, pool_processes
 from lab.services.celery import CeleryNode, start_celery
 from lab.services.kind import kind_of as kind_of_service
-from lab.services.kind import with_needed
 from lab.services.proxy import FaultProxy, start_proxy
 from lab.services.supervisor import Services
 from lab.services.upstream import start_upstream
@@ -238,31 +238,6 @@ def _name(event: Event) -> str:
     return event.label or f"{event.action} {event.whom}".strip()
 
 
-def _addresses(
-    services: Services, names: Sequence[str], database: str, lane: int | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The addresses for whoever asks a service itself, and those of the target, which may be told another one that stands between."""
-    own: dict[str, str] = {}
-    told: dict[str, str] = {}
-    for name in with_needed(names):
-        kind, running = kind_of_service(name), services.up.get(name)
-        url = running.address(database, lane) if running is not None and kind.variable else ""
-        if url:
-            (told if kind.between else own)[kind.variable] = url
-    return own, {**own, **told}
-
-
-def _through(env: Mapping[str, str], proxy: FaultProxy, variable: str) -> dict[str, str]:
-    """The same addresses, one of them by way of the proxy."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(env[variable])
-    proxy.point_at(parts.hostname or "127.0.0.1", parts.port or 0)
-    authority = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    changed = parts._replace(netloc=f"{authority}127.0.0.1:{proxy.port}")
-    return {**env, variable: changed.geturl()}
-
-
 @contextmanager
 def staged(
     services: Services, gotcha: GotchaPlan, condition: Condition, trial: TrialPlan, database: str, folder: Path,
@@ -279,7 +254,7 @@ def staged(
         if services.redis and not lane:
             services.redis.flush()
         services.require(condition.services)
-        env, told = _addresses(services, gotcha.services_of(condition), database, lane)
+        env, told = addresses(services, gotcha.services_of(condition), database, lane)
         if condition.upstream:
             upstream = stack.enter_context(start_upstream(services.guard, condition.upstream.delay_s, folder))
             env["UPSTREAM_URL"] = told["UPSTREAM_URL"] = upstream.url
@@ -288,7 +263,7 @@ def staged(
         if condition.proxy:
             proxy = stack.enter_context(start_proxy(services.guard, folder, seed=trial.seed, mode=condition.proxy.mode))
             if condition.proxy.where != "target":
-                target_env = _through(target_env, proxy, kind_of_service(condition.proxy.where).variable)
+                target_env = through(target_env, proxy, kind_of_service(condition.proxy.where).variable)
         stage = Stage(
             services,
             condition,

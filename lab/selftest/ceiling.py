@@ -15,7 +15,8 @@ from lab.generator.engine import Measured, job_of, load_child
 from lab.locate import ROOT, scenario_file
 from lab.model import SAMPLE_COLUMNS, ClosedLoad, Condition
 from lab.observe.cores import on
-from lab.processes import Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Guard, wait_until
 from lab.words.errors import LabError
 
 USERS = 32

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from lab.processes import Child, PortReservation, is_listening, unused_log, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Child, unused_log, wait_until
 from lab.redact import redacted
 from lab.services.kind import Running, ServiceKind, Start
 from lab.services.postgres_binaries import account

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
+from lab.ports import PortReservation
+from lab.processes import Child, Guard, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in
 from lab.services.kind import ServiceKind
 from lab.services.postgres import Postgres

@@ -254,7 +254,8 @@ class FaultProxy:
 @contextmanager
 def start_proxy(guard: "Guard", folder: Path, *, seed: int, mode: str) -> Iterator[FaultProxy]:
     """A proxy that listens, gone at the end.  Raises ServerError."""
-    from lab.processes import PortReservation, is_listening, wait_until
+    from lab.ports import PortReservation, is_listening
+    from lab.processes import wait_until
 
     with PortReservation() as listen, PortReservation() as control:
         command = [

@@ -11,7 +11,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.processes import Child, PortReservation, is_listening, unused_log, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Child, unused_log, wait_until
 from lab.redact import keep_secret
 from lab.services.kind import ServiceKind, Start
 from lab.services.postgres_binaries import account

@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from lab.processes import Child, Guard, PortReservation, unused_log, wait_until
+from lab.ports import PortReservation
+from lab.processes import Child, Guard, unused_log, wait_until
 from lab.redact import keep_secret, keep_secret_in, redacted
 from lab.services.disposable import VARIABLE, may_be_emptied
 from lab.services.kind import ServiceKind

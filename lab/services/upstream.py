@@ -116,7 +116,8 @@ class RunningUpstream:
 @contextmanager
 def start_upstream(guard: "Guard", delay_s: float, folder: Path) -> Iterator[RunningUpstream]:
     """An upstream that listens, gone at the end.  Raises ServerError."""
-    from lab.processes import PortReservation, is_listening, wait_until
+    from lab.ports import PortReservation, is_listening
+    from lab.processes import wait_until
 
     with PortReservation() as reservation:
         command = [

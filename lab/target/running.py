@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 from lab.model import App, Server
-from lab.processes import Child, Guard, PortReservation, is_listening, wait_until
+from lab.ports import PortReservation, is_listening
+from lab.processes import Child, Guard, wait_until
 from lab.target.address import Address
 from lab.target.inside.rowfile import LOST
 from lab.target.inside.rows import (
