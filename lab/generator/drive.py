@@ -13,19 +13,18 @@ from gevent.event import Event
 
 from lab.generator.crew import Crew
 from lab.generator.desk import Desk, Round
-from lab.generator.duet import moved
 from lab.generator.exchange import CENSORED
-from lab.generator.schedule import NS_PER_S, Trace, trace_of, warmup_seed
+from lab.generator.schedule import NS_PER_S
 from lab.generator.spread import Spread, by_turns
 from lab.generator.state import LoadState
 from lab.generator.timer import Timer, end, monotonic_ns
+from lab.generator.traces import NO_TRACE, trace_of_load, trace_of_warmup
 from lab.generator.users import LabUser
 from lab.generator.warmup import Warmup
-from lab.model import Burst, ClosedLoad, Load, OpenLoad
+from lab.model import Burst, ClosedLoad
 
 TIMEOUT_CHECK_S = 0.25
 KILL_S = 1.0
-NO_TRACE = Trace((), (), 0.0, "")
 
 
 class Drive:
@@ -102,8 +101,8 @@ class Drive:
     def _prepare(self) -> None:
         load, state = self._load, self.state
         if load.is_open:  # before the start: a long trace takes a while
-            self.trace = self._trace_of_load(load)
-            self._warm_trace = self._trace_of_warmup(load)
+            self.trace = trace_of_load(load, state)
+            self._warm_trace = trace_of_warmup(load, state, self.warmup.longest_s)
         self.warmup.rehearse()
         self.crew.spawn(load.members)
         if load.spread and self._problem is None:
@@ -218,7 +217,7 @@ class Drive:
         turn = act_and_think if load.think_s else LabUser.run_task
         greenlets = self._each(loop)
         if load.requests is None:
-            self._warm_up(self._wait_until, np.empty(0, np.int64))
+            self.warmup.perform(self._wait_until, np.empty(0, np.int64), lambda: self._stopping)
             state.warming = False
             self._wait_until(self.warmup.end_ns + round(state.condition.duration_s * NS_PER_S))
             state.running = False
@@ -279,7 +278,7 @@ class Drive:
         warm, stopping = self._warm_trace, lambda: self._stopping
         rounds = [Round(desk, warm.offsets_ns, [-2 - index for index in warm.indices], self.started_ns)]
         planned_ns = self.started_ns + np.asarray(warm.offsets_ns, dtype=np.int64)
-        self._warm_up(lambda at_ns: rounds[0].until(at_ns, timer, stopping), planned_ns)
+        self.warmup.perform(lambda at_ns: rounds[0].until(at_ns, timer, stopping), planned_ns, stopping)
         begin_ns = self.warmup.end_ns
         rounds.append(Round(desk, self.trace.offsets_ns, self.trace.indices, begin_ns))
         rounds[1].until(begin_ns + round(self.trace.duration_s * NS_PER_S), timer, stopping)
@@ -292,31 +291,3 @@ class Drive:
         self._record_interrupted()
         for _, planned, dispatched in desk.waiting:
             self._record_never_begun(planned, dispatched)
-
-    def _trace_of_load(self, load: Load) -> Trace:
-        """This process's share of the arrivals; in a duet the arm's."""
-        state = self.state
-        trace = trace_of(load, state.condition.duration_s, state.seed).share(state.process, state.processes)
-        return moved(trace, load, *state.place, state.seed) if state.place else trace
-
-    # ---- warming up
-
-    def _trace_of_warmup(self, load: Load) -> Trace:
-        """Arrivals for as long as the warm-up may take, at the rate of the start, from a seed of their own."""
-        rate = load.stages_over(self.warmup.longest_s)[0].rate_per_s
-        if not self.warmup.length_ns or not rate:
-            return NO_TRACE
-        shape = OpenLoad(rate, load.spacing)
-        trace = trace_of(shape, self.warmup.longest_s, warmup_seed(self.state.seed))
-        return trace.share(self.state.process, self.state.processes)
-
-    def _warm_up(self, until: Callable[[int], None], planned_ns: Any) -> None:
-        """Let the load run until it is steady.  What the user class counted so far counts no more."""
-        if not self.warmup.length_ns:
-            return
-        while not self._stopping:
-            until(self.warmup.look_ns)
-            if self.warmup.over(planned_ns):
-                break
-        until(self.warmup.end_ns)
-        self.state.recorder.forget_counts()

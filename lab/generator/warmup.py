@@ -5,6 +5,8 @@ processes share the load (they would have to agree), where events are planned by
 overload: that would never become steady and is a finding, so the measured part begins.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -66,3 +68,16 @@ class Warmup:
         self.extensions += 1
         self.end_ns += self.length_ns
         return False
+
+    def perform(
+        self, until: Callable[[int], None], planned_ns: npt.NDArray[np.int64], stopping: Callable[[], bool]
+    ) -> None:
+        """Let the load run ``until`` it is steady.  What the user class counted so far counts no more."""
+        if not self.length_ns:
+            return
+        while not stopping():
+            until(self.look_ns)
+            if self.over(planned_ns):
+                break
+        until(self.end_ns)
+        self._state.recorder.forget_counts()

@@ -14,7 +14,7 @@ from lab.model import FinalRead, GotchaPlan
 from lab.observe.probes import read_pointer, run_probe, send
 from lab.services.kind import Counting
 from lab.services.plans import Explainer
-from lab.services.postgres import REPORTED_AFTER_S
+from lab.services.postgres_session import REPORTED_AFTER_S
 from lab.services.supervisor import Services
 from lab.target.protocol import Target
 from lab.words.errors import ServerError

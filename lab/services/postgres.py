@@ -17,19 +17,13 @@ from psycopg.rows import dict_row
 
 from lab.processes import Child
 from lab.redact import keep_secret, redacted
-from lab.services.disposable import may_be_emptied
 from lab.services.plans import Explainer
-from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead, next_step
+from lab.services.postgres_session import PREFIX, Patient, drop_what_is_dead, next_step, refuse_leftovers, unreported
 from lab.words.errors import ServerError, ServiceError
 from lab.words.record import Statement
 
 OLDEST = 150000
 """PostgreSQL 15 was the first whose idle connections report what they counted."""
-REPORTED_AFTER_S = 10.0
-"""When a connection that has fallen idle reports what it counted in tables at the latest (PGSTAT_IDLE_INTERVAL of pgstat.c).
-
-It reports at once only where its last report is a second old.
-"""
 
 
 class Postgres:
@@ -122,7 +116,7 @@ class Postgres:
             if self._admin.info.server_version < OLDEST:
                 raise ServiceError(f"{self.version} is too old", "LAB_POSTGRES_URL needs PostgreSQL 15 or later.")
             drop_what_is_dead(self._admin)
-            self._refuse_leftovers()
+            refuse_leftovers(self._admin)
             # a verifier instead of the password: the statement may be logged
             verifier = self._admin.pgconn.encrypt_password(self._password.encode(), self._mark.encode()).decode()
             self._admin.execute(
@@ -142,19 +136,6 @@ class Postgres:
             self.stop()
             raise ServiceError(f"PostgreSQL cannot be prepared: {redacted(str(error)).strip()}",
                                "LAB_POSTGRES_URL needs a superuser and pg_stat_statements in shared_preload_libraries.") from error  # fmt: skip
-
-    def _refuse_leftovers(self) -> None:
-        rows = self._admin.execute(
-            "SELECT datname AS name FROM pg_database WHERE starts_with(datname, %(prefix)s)"
-            " UNION SELECT rolname FROM pg_roles WHERE starts_with(rolname, %(prefix)s) ORDER BY 1",
-            {"prefix": PREFIX},
-        )
-        found = [row["name"] for row in rows]
-        if found and not may_be_emptied():
-            raise ServiceError(
-                f"the server has databases or roles of a lab already: {', '.join(found[:6])}",
-                "Another lab uses it, or one was killed: drop them, or go on beside them with LAB_SERVICES_DISPOSABLE=1.",
-            )
 
     def stop(self) -> None:
         """Stop ours; drop everything of ours on a foreign one.  Raises ServiceError where something had to be left there."""
@@ -307,13 +288,4 @@ class Postgres:
 
     def unreported(self, database: str) -> str:
         """Which connections may still hold back counts of tables, or an empty string where every one has reported."""
-        row = self._admin.execute(
-            "SELECT count(*) FILTER (WHERE state IS DISTINCT FROM 'idle') AS busy,"
-            " coalesce(min(extract(epoch FROM clock_timestamp() - state_change)), 'infinity') AS idle_s FROM pg_stat_activity"
-            " WHERE datname = %s AND backend_type = 'client backend' AND pid <> ALL(%s)",
-            (database, list(self._backends)),
-        ).fetchone()
-        assert row is not None
-        if row["busy"]:
-            return f"{row['busy']} connection(s) are in a statement or a transaction"
-        return "" if row["idle_s"] > REPORTED_AFTER_S else f"a connection has been idle for {row['idle_s']:.1f} s only"
+        return unreported(self._admin, database, list(self._backends))

@@ -7,9 +7,17 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.abc import RV, PQGen
 
+from lab.services.disposable import may_be_emptied
+from lab.words.errors import ServiceError
+
 PREFIX = "gotcha_lab_"
 ANSWER_S = 120.0
 """No statement of the lab's own takes so long, a large dataset's included: the server is stopped or hangs."""
+REPORTED_AFTER_S = 10.0
+"""When a connection that has fallen idle reports what it counted in tables at the latest (PGSTAT_IDLE_INTERVAL of pgstat.c).
+
+It reports at once only where its last report is a second old.
+"""
 
 
 class Patient(psycopg.Connection[Any]):
@@ -49,6 +57,35 @@ def drop_what_is_dead(admin: "psycopg.Connection[Any]") -> None:
             for name in [row["name"] for row in owned]:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
             admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(mark)))
+
+
+def refuse_leftovers(admin: "psycopg.Connection[Any]") -> None:
+    """Raises ServiceError where something of a lab's name is on the server, unless it may be emptied."""
+    rows = admin.execute(
+        "SELECT datname AS name FROM pg_database WHERE starts_with(datname, %(prefix)s)"
+        " UNION SELECT rolname FROM pg_roles WHERE starts_with(rolname, %(prefix)s) ORDER BY 1",
+        {"prefix": PREFIX},
+    )
+    found = [row["name"] for row in rows]
+    if found and not may_be_emptied():
+        raise ServiceError(
+            f"the server has databases or roles of a lab already: {', '.join(found[:6])}",
+            "Another lab uses it, or one was killed: drop them, or go on beside them with LAB_SERVICES_DISPOSABLE=1.",
+        )
+
+
+def unreported(admin: "psycopg.Connection[Any]", database: str, own: list[int]) -> str:
+    """Which connections besides the lab's ``own`` may still hold back counts of tables, or an empty string where every one has reported."""
+    row = admin.execute(
+        "SELECT count(*) FILTER (WHERE state IS DISTINCT FROM 'idle') AS busy,"
+        " coalesce(min(extract(epoch FROM clock_timestamp() - state_change)), 'infinity') AS idle_s FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'client backend' AND pid <> ALL(%s)",
+        (database, own),
+    ).fetchone()
+    assert row is not None
+    if row["busy"]:
+        return f"{row['busy']} connection(s) are in a statement or a transaction"
+    return "" if row["idle_s"] > REPORTED_AFTER_S else f"a connection has been idle for {row['idle_s']:.1f} s only"
 
 
 def next_step(error: psycopg.Error, otherwise: str) -> str:
