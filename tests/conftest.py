@@ -1,5 +1,6 @@
 """Shared by all tests: the catalogue, a small plan, and a run whose trials come from a formula."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def no_monkey_patching() -> object:
     yield
     assert "gevent" not in sys.modules
     assert "locust" not in sys.modules
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_reaches_children() -> None:
+    """A shell starts what it puts in the background with SIGINT ignored, children inherit that, and tests of Ctrl-C would wait for ever."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

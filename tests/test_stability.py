@@ -195,12 +195,21 @@ def test_ctrl_c_ends_the_child_keeps_what_is_done_and_can_be_resumed(tmp_path: P
         f"sys.argv = ['stability', '--resume', {str(folder)!r}]\nsys.exit(stability.main())\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    with (tmp_path / "fifo").open():  # returns when the child is up
-        pass
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    try:
+        with (tmp_path / "fifo").open():  # returns when the child is up
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # the child too: it waits for a signal that did not come
     assert process.returncode == 130 and "--resume" in errors
     assert (tmp_path / "asked-to-end").exists()
     assert [one.name for one in read(folder)] == ["tour-001"]
