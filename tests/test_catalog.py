@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import _selected
 from lab import catalog as catalog_module
 from lab.catalog import Catalog
 from lab.catalog.scaffold import scaffold
+from lab.cli.options import selected
 from lab.model import Server
 from lab.words.errors import UsageError
 
@@ -122,5 +122,5 @@ def test_a_broken_gotcha_is_never_left_out_of_all_in_silence(tree: Path) -> None
     catalog = Catalog(tree, cache=tree / "cache")
     for topic in ("", "caching"):
         with pytest.raises(UsageError, match="caching/my_gotcha: SyntaxError"):
-            _selected(catalog, [], topic, 0, not topic)
-    assert _selected(catalog, ["other"], "", 0, False) == ["caching/other"]
+            selected(catalog, [], topic, 0, not topic)
+    assert selected(catalog, ["other"], "", 0, False) == ["caching/other"]

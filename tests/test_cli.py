@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import bench as cli
+from lab.cli import measuring, options, output
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,7 +86,7 @@ def test_list_json_is_one_document_with_the_promised_fields() -> None:
 
 
 def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.out({"measured": math.inf, "low": -math.inf, "nothing": math.nan, "rows": ({"values": (1.0, math.inf)},)})
+    output.out({"measured": math.inf, "low": -math.inf, "nothing": math.nan, "rows": ({"values": (1.0, math.inf)},)})
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
@@ -99,7 +100,8 @@ import sys, bench
 class Broken:
     def __init__(self):
         raise RuntimeError("connection to postgresql://me:hunter2@db/x\\nfailed")
-bench.Catalog = Broken
+import lab.cli.catalogue
+lab.cli.catalogue.Catalog = Broken
 sys.argv = ["bench.py", "list"]
 bench.main()
 """
@@ -170,10 +172,10 @@ def test_pages_that_cannot_be_drawn_do_not_take_the_verdicts_away(
     monkeypatch.setattr(analysis.finish, "draw_pages", break_down)
     for as_json in (True, False):
         with pytest.raises(typer.Exit) as ended:
-            cli._measure(None, as_json)
+            measuring._measure(None, as_json)
         seen = capsys.readouterr()
         assert (
-            ended.value.exit_code == cli.EXIT_BROKEN
+            ended.value.exit_code == options.EXIT_BROKEN
             and "no such colour" in seen.err
             and "bench.py report r" in seen.err
         )

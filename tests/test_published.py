@@ -7,7 +7,7 @@ import pytest
 
 from analysis.publish import PUBLISHED, verdicts_of
 from analysis.report.matrix import BEGIN, END, RESULTS_BEGIN, RESULTS_END, matrix_markdown, results_markdown
-from bench import TOUR
+from lab.cli.options import TOUR
 from lab.store import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent

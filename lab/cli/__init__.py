@@ -1,0 +1,1 @@
+"""The command line: one module for each kind of command; ``bench.py`` puts them together."""
