@@ -636,6 +636,8 @@ def test_g9_a_noisy_neighbour() -> None:
     assert result.passed is False and spoiled_by("cpu", [result]) and spoiled_by("inside", [result])
     quiet = replace(record, noise={"steal_share": 0.05, "foreign_cpu_share": 0.1})
     assert gate("G9", Cell(condition, [TrialFacts(quiet, "0-naive", {})])).passed is True
+    shared = replace(record, noise={**quiet.noise, "cores_missing_share": 0.2})  # two cores that do the work of 1.6
+    assert gate("G9", Cell(condition, [TrialFacts(shared, "0-naive", {})])).passed is False
 
 
 # ---------------------------------------------------------------- G11 warm-up, G12 even spread

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import lab.observe.machine as environment
+from lab.observe import parallel
 from lab.observe.cores import usable
 from lab.observe.machine import busy_s, noise_between, noise_snapshot, of_these
 from lab.observe.procfs import look
@@ -149,3 +150,26 @@ def test_a_neighbour_on_our_cpu_is_seen_and_ours_are_not() -> None:
     stolen_s = after["steal"] - before["steal"]  # the neighbour's own clock may run on meanwhile
     assert foreign_s + stolen_s >= watch.series[-1][1] / 2e9 >= 0.15
     assert look(neighbour.pid) is None
+
+
+def test_cores_that_slow_each_other_down_are_worth_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone each hash takes 10 ms; together 10 ms on two real cores, 16 ms on two that share one."""
+
+    def pretend(together_s: float) -> None:
+        monkeypatch.setattr(parallel, "_run", lambda cpus, at: dict.fromkeys(cpus, 0.010 if at is None else together_s))
+
+    pretend(0.010)
+    assert parallel.cores_worth([0, 1]) == pytest.approx(2.0)
+    pretend(0.016)
+    assert parallel.cores_worth([0, 1]) == pytest.approx(1.25)
+    assert parallel.cores_missing([0, 1]) == pytest.approx(0.375)
+    pretend(0.008)  # a clock that ran faster the second time is no third core
+    assert parallel.cores_worth([0, 1]) == 2.0
+
+
+@pytest.mark.skipif(not usable(), reason="cores cannot be chosen here")
+def test_one_core_is_worth_at_most_one_and_threads_leave_the_process_where_it_was() -> None:
+    before = usable()
+    cpu = min(before)
+    assert 0 < parallel.cores_worth([cpu]) <= 1
+    assert usable() == before

@@ -142,7 +142,7 @@ def probe_client(cell: Cell) -> Outcome:
 def disturbance(record: TrialRecord) -> tuple[float, str]:
     """How far the worst kind of noise is above its threshold (1 = at it), and which; 0 where nothing was recorded."""
     worst, which = 0.0, ""
-    for name in ("steal_share", "foreign_cpu_share"):
+    for name in ("steal_share", "foreign_cpu_share", "cores_missing_share"):
         value = record.noise.get(name)
         if value is not None and value / limit(name) > worst:
             worst, which = value / limit(name), f"{name} {value:.3g} (limit {limit(name):g})"

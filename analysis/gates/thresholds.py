@@ -33,6 +33,7 @@ THRESHOLDS = {
     "probe_client_floor_s": Threshold(0.0005, "s", "a client that idles between requests wakes later: 0.72 against 0.86 to 1.87 ms were seen"),
     "steal_share": Threshold(0.05, "", "docs/method.md G9: as foreign_cpu_share, a tenth of one of two cores"),
     "foreign_cpu_share": Threshold(0.10, "", "docs/method.md G9: a tenth of a core taken by others is as large as the equivalence band"),
+    "cores_missing_share": Threshold(0.15, "", "docs/method.md G9: two cores that do the work of 1.7; claims about parallel computing allow a third"),
     "rows_off": Threshold(0.0, "rows", "docs/method.md section 6: one row lost fails a gate"),
 }  # fmt: skip
 

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lab.observe.cores import usable
 from lab.observe.machine import capture, noise_between, noise_snapshot
+from lab.observe.parallel import cores_missing
 from lab.services.supervisor import Services
 from lab.store import RESULTS, newest_selftest
 from lab.words.errors import LabError
@@ -41,7 +43,7 @@ def examine(services: str) -> dict[str, Any]:
     environment = capture(versions)
     before = noise_snapshot()
     time.sleep(NOISE_WINDOW_S)  # the noise of this long a window is what is reported
-    noise = noise_between(before, noise_snapshot())
+    noise = noise_between(before, noise_snapshot()) | {"cores_missing_share": cores_missing(usable())}
     open_files = int(environment.limits.get("open files", "0"))
     advice = []
     if environment.cores < 4:
@@ -70,7 +72,8 @@ def lines(found: dict[str, Any]) -> Sequence[str]:
         f"{machine['python']} on {machine['platform']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
         *(f"{name}: {version}" for name, version in machine["services"].items()),
         f"services up in {found['services_up_s']} s, down in {found['services_down_s']} s",
-        f"noise: {found['noise']['busy_cores']:.2f} cores busy, steal {found['noise']['steal_share']:.1%}",
+        f"noise: {found['noise']['busy_cores']:.2f} cores busy, steal {found['noise']['steal_share']:.1%}, all cores at once do the work of "
+        f"{machine['cores'] * (1 - found['noise']['cores_missing_share']):.1f}",
     ]
     text += [
         f"{name}: {'found' if there else 'not on the PATH'} ({OPTIONAL[name]})"

@@ -153,7 +153,8 @@ def noise_between(before: Mapping[str, float], after: Mapping[str, float], ours_
     ``steal_share`` is a share of their time, ``busy_cores`` are everybody's, ``foreign_cpu_share`` is what others took, in cores: busy
     cores less ``ours_cpu_ns``, the CPU time of the lab and all that it started, ended children too.  ``psi_cpu_some_share`` and
     ``throttled_share`` are of wall time: some task of the machine waited for a CPU; a quota held us back.
-    A neighbour on the host that slows a core without taking it is not seen; a service of the user's own on the same CPUs is foreign.
+    A neighbour on the host that slows a core without taking it is not seen here (``lab.observe.parallel``); a service of the user's own
+    on the same CPUs is foreign.
     """
     wall, cores = max(after["t"] - before["t"], 1e-9), before["cores"]
     unseen_s = 2 * TICK_S * cores

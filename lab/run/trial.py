@@ -17,6 +17,7 @@ from lab.model import Condition, GotchaPlan, TrialPlan
 from lab.observe.bystander import Bystander, beside, bystander_of
 from lab.observe.cores import Cores, divide, on, place, siblings, usable
 from lab.observe.machine import noise_between, noise_snapshot
+from lab.observe.parallel import cores_missing
 from lab.observe.probes import run_probe
 from lab.observe.trees import ACTIVITY_POLL_S, POLL_S, Poller, TreeWatch, descendants
 from lab.run.arm import Arm, keep_logs, make_folder, portable, save_samples
@@ -234,6 +235,7 @@ class RealExecutor:
             if arm.stage.database:
                 pollers.append(Poller(arm.reader.look_at_activity, ACTIVITY_POLL_S))
             arm.reader.begin()
+        missing = cores_missing(used) if condition.cores > 1 else None
         before = noise_snapshot(used)
         everybody = TreeWatch({"ours": lambda: [os.getpid(), *services.guard.child_pids()]})
         everybody.start()
@@ -263,6 +265,8 @@ class RealExecutor:
                 arm.stage.stop_events()
         processes = watch.stop()
         noise = noise_between(before, noise_snapshot(used), everybody.stop()["ours"].cpu_ns)
+        if missing is not None:
+            noise["cores_missing_share"] = max(missing, cores_missing(used))
         for arm in arms:
             own, reads = measured[arm.trial.variant], arm.reader.reads
             reads.bystander = witness.report(condition, own.started_ns, own.ended_ns, own.generator.warmup_s)
