@@ -21,6 +21,7 @@ ROWS = 1_000_000  # dataset.sql
 DEPTHS = {"first": 0, "1k": 1_000, "10k": 10_000, "50k": 50_000, "100k": 100_000, "500k": 500_000, "900k": 900_000}
 WALKED = 300  # the newest rows, six pages of them, are the truth of a walk
 FIRST_PAGES = 40  # further reads of the first page, where a difference of some tenths is to be seen
+LAST_PAGES = 14  # further reads of the deepest, for its ratio to the first
 GAPS = 5  # rows come or go after each of the first five pages
 SORTED_ROW_B = (
     34  # a row in a run on disk: 24 B of columns, 6 B of header and padding, a length of 4 B (tuplesort.c, heap tuples)
@@ -49,6 +50,7 @@ class DepthReader(LabUser):
     def journey(self) -> None:
         self.get(page_at(self.variant, max(DEPTHS.values())), name="warm-up")
         reads = [*DEPTHS.values()] * int(self.params["repeats"]) + [0] * int(self.params["first_pages"])
+        reads += [max(DEPTHS.values())] * int(self.params["last_pages"])
         self.rng.shuffle(reads)
         self.count("wrong_pages", 0)
         for depth in reads:
@@ -110,7 +112,12 @@ def depths(label: str, *, index: bool, repeats: int, quick_pairs: int | None = N
         user="DepthReader",
         setup_sql="" if index else NO_INDEX,
         quick_pairs=quick_pairs,
-        params={"index": index, "repeats": repeats, "first_pages": FIRST_PAGES if index else 0},
+        params={
+            "index": index,
+            "repeats": repeats,
+            "first_pages": FIRST_PAGES if index else 0,
+            "last_pages": LAST_PAGES if index else 0,
+        },
         env={"STATEMENT_S": "60"},
         duet=index,
     )
