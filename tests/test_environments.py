@@ -19,7 +19,7 @@ from lab.target.interpreters import (
 from lab.words.errors import NotHereError
 
 UV = """#!/bin/sh
-echo "$@" >> "$UV_LOG"
+echo "$@" >> "$UV_LOG"; pwd >> "$UV_LOG.folders"
 last=""; for one in "$@"; do last="$one"; done
 if [ "$1" = venv ]; then mkdir -p "$last/bin" && ln -s {python} "$last/bin/python"; exit 0; fi
 if [ -n "$UV_FAILS" ]; then echo "error: $UV_FAILS" >&2; exit 1; fi
@@ -54,6 +54,14 @@ def test_an_environment_is_built_once_and_closed_to_others(cache: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0 and folder.parent.stat().st_mode & 0o077 == 0
     assert [one.name for one in folder.parent.iterdir()] == [folder.name], "nothing is left aside"
     assert environment_for({"fastapi": "0.118.0"}) != first
+
+
+def test_the_pins_of_the_repository_are_not_the_targets(cache: Path) -> None:
+    """uv reads pyproject.toml of the folder that it is started in, and of those above: FastAPI 0.105 could not be had with our pin."""
+    environment_for({"fastapi": "0.105.0"})
+    folders = {Path(line) for line in (cache / "log.folders").read_text().splitlines()}
+    root = Path(environments.__file__).resolve().parents[2]
+    assert folders and not any(folder.is_relative_to(root) for folder in folders)
 
 
 def test_environments_differ_in_the_named_packages_alone() -> None:

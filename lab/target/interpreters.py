@@ -167,7 +167,10 @@ def _install(aside: Path, python: str, requirements: Sequence[str], uv: str) -> 
     )
     for step in steps:
         try:
-            done = subprocess.run(step, capture_output=True, text=True, env=env, timeout=BUILD_TIMEOUT_S)
+            # In the repository uv would hold the target to the repository's own pins.
+            done = subprocess.run(
+                step, cwd=aside.parent, capture_output=True, text=True, env=env, timeout=BUILD_TIMEOUT_S
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return without_passwords(str(error))
         if done.returncode != 0:
