@@ -35,8 +35,8 @@ THREADS_OF_LIBRARIES = {
     "rate_limiting/in_process_limiter/slowapi_memory": 1,
     "rate_limiting/in_process_limiter/with_fastapi_limiter": 1,
 }
-"""Their limiters are made at import, as their documentation has it: one's memory starts a timer at once, which may have ended when the import has; the other's a thread that
-trims it."""
+"""Their limiters are made at import, as their documentation has it: one's memory starts a timer at once, which may
+have ended when the import has; the other's a thread that trims it."""
 CATALOGUE = frozenset(row["id"] for row in [*catalogue_rows.catalogue(), *catalogue_rows.no_longer_true()])
 """Ids of the claims that are known and may be judged; a new one is added there."""
 RELATIONS = ("about", "at_most", "at_least")
