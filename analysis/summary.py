@@ -132,7 +132,7 @@ def factor(seen: Seen | None) -> str:
 
 
 def short_title(title: str, width: int) -> str:
-    """The title for a line of its own results: what stands before the colon or the bracket, since what follows is the finding itself.
+    """The title for a line with its results: what stands before the colon or the bracket, since what follows is the finding itself.
 
     "Too many connections: pool_size is per process" becomes "Too many connections"; what is still too wide ends at a word with an ellipsis.
     """

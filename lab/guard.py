@@ -33,7 +33,7 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 
 
 def started(pid: int) -> int:
-    """When a process began, in ticks since boot: with its number it names a process for good.  0 where that cannot be known."""
+    """When a process began, in ticks since boot: with its number it never names another process.  0 where that cannot be known."""
     seen = _stat(pid)
     return seen[2] if seen else 0
 

@@ -30,6 +30,7 @@ from lab.words.surroundings import Event as Event
 from lab.words.surroundings import Proxy as Proxy
 from lab.words.surroundings import Server as Server
 from lab.words.surroundings import Upstream as Upstream
+from lab.words.survival import OPEN_TRANSACTIONS as OPEN_TRANSACTIONS
 from lab.words.survival import BeforeAfter as BeforeAfter
 from lab.words.survival import Survival as Survival
 
@@ -68,7 +69,7 @@ class Claim:
 class Chart:
     """A chart by the name of its kind (``analysis.charts.KINDS``).  ``title`` states the finding and may quote claims like ``answer``.
 
-    ``metric`` has no variant (``each.latency_p99_s``): every variant is drawn; a timeline may name a quantity of its own.
+    ``metric`` has no variant (``each.latency_p99_s``): every variant is drawn; a timeline may name another quantity.
     ``x`` is a condition parameter, or ``level`` for a sweep inside a trial.
     ``conditions`` limits it to these labels; ``theory`` names the claims whose predictions are drawn beside the measurement.
     """
@@ -220,7 +221,7 @@ class RunPlan:
     """One invocation: what will be run, in which order, predicted in advance.  ``second_look`` says whether and how pairs may be added.
 
     format_version history: 1 first; 2 a condition names its observers (``count_matches`` was the only one);
-    3 a variant may have a server of its own, not only an event loop.
+    3 a variant may have its own server, not only an event loop.
     """
 
     run: str

@@ -241,7 +241,7 @@ def perform(name: str, command: Sequence[str], folder: Path) -> bool:
         try:
             printed, _ = process.communicate()
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # in a session of its own: it hears of Ctrl-C from us, once
+            process.send_signal(signal.SIGINT)  # in a separate session: it hears of Ctrl-C from us, once
             try:
                 process.communicate(timeout=STOP_S)
             except subprocess.TimeoutExpired:

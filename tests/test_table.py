@@ -7,7 +7,7 @@ from analysis.model import Doubt, GotchaVerdict, RunVerdicts
 from analysis.table import verdicts_text
 from tests.sample_run import blocked_plan, pages_plan, verdict_of
 
-GATE = "gate G1 failed: p99 lag 3.05 ms, median 0.108 ms. Give the generator a core of its own, or offer less."
+GATE = "gate G1 failed: p99 lag 3.05 ms, median 0.108 ms. Give the generator its own core, or offer less."
 QUICK = Doubt("quick_run", "A quick run: its verdicts are indicative.", None, "Run with --full before you act on it.")
 
 

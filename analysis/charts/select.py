@@ -68,7 +68,7 @@ def axis_unit(name: str) -> str:
 
 
 def metric_words(metric: str) -> str:
-    """A metric's name in words, for an axis without a label of its own."""
+    """A metric's name in words, for an axis without its own label."""
     name, arg = parse_metric(metric)
     words = name
     for end in ("_s_per_request", "_per_request", "_per_burst", "_rps", "_s", "_bytes"):

@@ -165,7 +165,7 @@ def fixed(svg: str, theme: Theme) -> str:
 
 
 def standalone(svg: str) -> str:
-    """An SVG element as a file of its own."""
+    """An SVG element as a separate file."""
     head, _, rest = svg.partition(">")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{STANDALONE}{rest}\n'
 

@@ -35,10 +35,10 @@ _ROWS: frozenset[Family] = frozenset({"time", "rate", "share", "count", "cpu", "
 """Whatever is counted in rows, or divided by their number."""
 
 GATES: tuple[Gate, ...] = (
-    Gate("G1", "dispatch lag", frozenset({"time"}), "Give the generator a core of its own, or offer less.", dispatch_lag),
+    Gate("G1", "dispatch lag", frozenset({"time"}), "Give the generator its own core, or offer less.", dispatch_lag),
     Gate("G2", "offered = sent", _TIMED, "Raise the limit on open files, or give the load more generator processes.", offered_is_sent),
     Gate("G3", "generator CPU", _TIMED, "Offer less, use fewer users, or more generator processes.", generator_cpu),
-    Gate("G4", "jitter", frozenset({"time"}), "Close other programs, or give the generator a core of its own.", jitter),
+    Gate("G4", "jitter", frozenset({"time"}), "Close other programs, or give the generator its own core.", jitter),
     Gate("G5", "Little's law", _TIMED, "Rows are missing or their times are wrong: look at the load's log.", littles_law),
     Gate("G6", "null target", _TIMED, "The generator may be the limit: use more generator processes.", null_target, by_pair=False),
     Gate("G7", "server-bound", frozenset({"rate"}), "The plateau is not the server's: look at the generator and the network.", server_bound,

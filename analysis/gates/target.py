@@ -102,14 +102,14 @@ def server_bound(cell: Cell) -> Outcome:
 
 
 def _probe_times(trial: TrialFacts) -> list[float]:
-    """What the bystander saw, in order; what failed or never came took for ever.  An older record has only the answers."""
+    """What the bystander saw, in order; what failed or never came took infinitely long.  An older record has only the answers."""
     extra = trial.record.extra
     every = extra["probe_client"]["times_s"] if "probe_client" in extra else extra.get("probe_client_s", ())
     return sorted(math.inf if one is None else float(one) for one in every)
 
 
 def _median_s(trial: TrialFacts) -> float:
-    """The median of our own requests as the bystander counts its own: what was no success took for ever, but in an older record."""
+    """The median of our own requests as the bystander counts its own: what was no success took infinitely long, but in an older record."""
     good = trial.service.total
     every = max(trial.lag.total, good) if "probe_client" in trial.record.extra else good
     rank = math.ceil(every / 2)

@@ -48,7 +48,7 @@ def highlighted(source: str) -> list[Markup]:
     from pygments.lexers import PythonLexer
 
     text = highlight(source, PythonLexer(stripnl=False, ensurenl=True), HtmlFormatter(nowrap=True))
-    # Pygments closes its spans at the end of every line, so a line is complete HTML of its own.
+    # Pygments closes its spans at the end of every line, so a line is complete HTML.
     return [Markup(line) for line in text.split("\n")[: source.count("\n") + (not source.endswith("\n"))]]
 
 

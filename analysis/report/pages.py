@@ -81,7 +81,7 @@ def claim_view(claim: ClaimVerdict, labels: Mapping[str, str]) -> ClaimView:
 
 
 def claim_views(verdict: GotchaVerdict, plan: GotchaPlan) -> list[ClaimView]:
-    """All claims in the order harm, mechanism, fix, tax; what is held under faults has a table of its own."""
+    """All claims in the order harm, mechanism, fix, tax; what is held under faults has a separate table."""
     labels = {c.key: c.label for c in plan.conditions}
     told = [claim for claim in verdict.claims if claim.kind != "hold"]
     ordered = sorted(told, key=lambda c: [*CLAIM_KINDS, c.kind].index(c.kind))

@@ -1,6 +1,6 @@
 """The describe child: imports the scenarios and prints what they say as JSON, predictions as numbers.
 
-Run as ``python -m lab.catalog.describe [--root DIR] [--only TOPIC/GOTCHA]... [--servers JSON]``.  It is a process of its own because a
+Run as ``python -m lab.catalog.describe [--root DIR] [--only TOPIC/GOTCHA]... [--servers JSON]``.  It is a separate process because a
 scenario imports locust, which monkey-patches the whole process with gevent.  Output: ``{"format_version": 1, "gotchas": [GotchaPlan],
 "broken": [{"gotcha", "error"}]}``.  ``--servers`` replaces the server of every condition by each of the given ones (compare, ``--workers``).
 """

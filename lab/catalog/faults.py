@@ -1,6 +1,6 @@
 """The fault matrix: from what a scenario says a remedy must survive to conditions and claims of the kind ``hold``.  Pure.
 
-Each fault that the scenario's services and server can have is a condition of its own: ``users`` work steadily, the fault begins after
+Each fault that the scenario's services and server can have is a separate condition: ``users`` work steadily, the fault begins after
 ``BEGINS_S``, lasts ``LASTS_S`` and ends; the load goes on until the remedy had its time to recover.  Four questions, each a number:
 
     answered   the longest wait for any answer (``hold_answer_s``); a hang is never

@@ -28,7 +28,7 @@ from lab.cli.options import (
     selected,
     words_of,
 )
-from lab.cli.output import out, say, told
+from lab.cli.output import out, say, show, told
 from lab.locate import server_names
 from lab.terminal import note, plain
 
@@ -123,10 +123,15 @@ def _measure(request: Any, as_json: bool) -> None:
             f"       `bench.py report {session.folder.name}` draws them again; everything measured is in {session.folder.path}"
         )
         raise typer.Exit(EXIT_BROKEN)
+    _end(session, finished.exit_code)
+
+
+def _end(session: Any, exit_code: int) -> None:
+    """Leave with the verdict's code, or say what is kept of a run that was interrupted."""
     if session.interrupted:
         note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
         raise typer.Exit(EXIT_INTERRUPTED)
-    raise typer.Exit(finished.exit_code)
+    raise typer.Exit(exit_code)
 
 
 @app.command()
@@ -172,12 +177,7 @@ def compare(
         Request(catalog, tuple(slugs), "quick", seed, pairs, grid, services, results, quiet, grid=True, packages=pins), spoiled
     )  # fmt: skip
     finished = finish_comparison(session.folder)
-    if as_json:
-        out(finished.document)
-    else:
-        say(finished.table)
+    show(finished, as_json)
+    if not as_json:
         say(f"Report: {finished.report}")
-    if session.interrupted:
-        note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    raise typer.Exit(finished.exit_code)
+    _end(session, finished.exit_code)

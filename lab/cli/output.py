@@ -32,6 +32,14 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def show(finished: Any, as_json: bool) -> None:
+    """What came out, as a table or as its document."""
+    if as_json:
+        out(finished.document)
+    else:
+        say(finished.table)
+
+
 def clean(text: str) -> str:
     """The text without passwords: those that the lab knows, and whatever stands in an address."""
     from lab.target.interpreters import without_passwords

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lab.cli.options import DEFAULT_RESULTS, ROOT, TOUR, Json, Results, app, words_of
-from lab.cli.output import out, say
+from lab.cli.output import out, say, show
 from lab.terminal import plain
 from lab.words.errors import UsageError
 
@@ -26,10 +26,7 @@ def verdict(
     from lab.store import find_run
 
     finished = judge_again(find_run(results, run), colored=not plain(sys.stdout), details=details)
-    if as_json:
-        out(finished.document)
-    else:
-        say(finished.table)
+    show(finished, as_json)
     raise typer.Exit(finished.exit_code)
 
 

@@ -114,7 +114,7 @@ class Crew:
     def dismiss(self) -> None:
         """Send everybody home; a request that is still under way in an ``on_start`` is recorded as such."""
         end(list(self._runner.user_greenlets), QUIT_S)
-        # Locust itself would wait for ever for a user that swallows its end
+        # Locust itself would wait without end for a user that swallows its end
         gevent.with_timeout(QUIT_S, self._runner.quit, timeout_value=None)
 
 

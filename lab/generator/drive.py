@@ -238,7 +238,7 @@ class Drive:
         for k in range(load.repeats):
             timer.wait_until(self.started_ns + round(k * load.every_s * NS_PER_S))
             if not self._stopping:
-                self.crew.users[0].arrival = -2 - k  # numbers of its own, whatever the burst before has drawn
+                self.crew.users[0].arrival = -2 - k  # separate numbers, whatever the burst before has drawn
                 self._start(lambda user, k=k: user.before_burst(k), self.crew.users[0]).join()  # type: ignore[misc]
             if self._stopping:
                 break

@@ -1,4 +1,4 @@
-"""Waiting for an instant of CLOCK_MONOTONIC, as exactly as the hub allows; ending greenlets without waiting for ever."""
+"""Waiting for an instant of CLOCK_MONOTONIC, as exactly as the hub allows; ending greenlets within a bound."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""The bystander: a process of its own that asks at Poisson instants, so that the generator is not its own witness.
+"""The bystander: a separate process that asks at Poisson instants, so that the generator is not its own witness.
 
 Its schedule is planned and open: it never waits for an answer before it asks again, and what is not answered is told, not dropped.
 ``python -m lab.observe.bystander URL PATH RATE_PER_S SEED`` says ``ready``, reads the load's start (CLOCK_MONOTONIC ns) from its standard

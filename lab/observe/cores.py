@@ -53,7 +53,7 @@ def divide(usable: Collection[int], target: int, generators: int, siblings: Coll
 
 
 def _groups(usable: Collection[int], siblings: Collection[Collection[int]]) -> list[list[int]]:
-    """The usable CPUs by physical core, in order of their first; a CPU that nothing is known of is a core of its own."""
+    """The usable CPUs by physical core, in order of their first; a CPU that nothing is known of counts as a core."""
     groups = [sorted(set(group) & set(usable)) for group in siblings]
     alone = set(usable) - set(chain.from_iterable(groups))
     return sorted([group for group in groups if group] + [[cpu] for cpu in alone])

@@ -34,7 +34,7 @@ def _connection(address: Address) -> http.client.HTTPConnection:
 def send(
     where: str | Address, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
 ) -> Answer:
-    """One request on a connection of its own.  Never raises: ``problem`` says what happened, a path that cannot be asked included."""
+    """One request on a new connection.  Never raises: ``problem`` says what happened, a path that cannot be asked included."""
     address = address_of(where)
     try:
         connection = _connection(address)

@@ -22,7 +22,7 @@ TRIES = 3  # a thread that ends while it is read: its children pass to another t
 
 
 class Key(NamedTuple):
-    """One process for ever: a pid is given again, a pid with its start is not.  ``start`` is in ticks since the boot."""
+    """One process, never another: a pid is given again, a pid with its start is not.  ``start`` is in ticks since the boot."""
 
     pid: int
     start: int

@@ -42,7 +42,7 @@ def first_pairs(plan: RunPlan, gotcha: str, condition: str) -> int:
 
 
 def _order(plan: RunPlan, gotcha: GotchaPlan, condition: Condition, pair: int, last: Sequence[str]) -> list[str]:
-    """The arms of an added pair: in reverse of the pair before it, or in a new random order, by turns as in the plan."""
+    """The arms of an added pair: in reverse of the pair before it, or in a new random order, alternating as in the plan."""
     if pair % 2:
         return list(last)[::-1]
     arms = gotcha.variants_of(condition)

@@ -77,7 +77,7 @@ def quick_ceiling(guard: Guard) -> float | None:
 
 @contextlib.contextmanager
 def _null_server(guard: Guard, folder: Path) -> Iterator[str]:
-    """The null target on a core of its own; its address."""
+    """The null target on its own core; its address."""
     with PortReservation() as reservation:
         with on(_cores()[1]):
             command = [sys.executable, "-m", "lab.selftest.null_server", "--port", str(reservation.port)]

@@ -1,4 +1,4 @@
-"""The lab's own connections to PostgreSQL: none waits for ever, each says whose it is, and what a killed lab left is found by that."""
+"""The lab's own connections to PostgreSQL: each has a time-out, each says whose it is, and what a killed lab left is found by that."""
 
 from contextlib import suppress
 from typing import Any
@@ -21,7 +21,7 @@ It reports at once only where its last report is a second old.
 
 
 class Patient(psycopg.Connection[Any]):
-    """A connection that gives up: one to a server that is stopped (SIGSTOP, a frozen machine) would wait for ever."""
+    """A connection that gives up: one to a server that is stopped (SIGSTOP, a frozen machine) would wait without end."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's, for ``ANSWER_S`` at most.  Raises OperationalError then, and the connection is closed."""

@@ -1,4 +1,4 @@
-"""RabbitMQ, a broker for Celery that keeps what it was given: a node of the lab's own, on the loopback, with an Erlang port mapper of its own.
+"""RabbitMQ, a broker for Celery that keeps what it was given: a node of the lab's own, on the loopback, with its own Erlang port mapper.
 
 The program is looked for on the PATH (Debian's package is ``rabbitmq-server``).  The port mapper that Erlang starts by itself would outlive
 the lab, so one is started first, as a child like any other.

@@ -102,7 +102,7 @@ class Redis:
             return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def lane_url(self, lane: int) -> str:
-        """The address of a database of its own for one arm of a duet.  Raises NotHereError on a server of the user's: only one is ours there."""
+        """The address of a separate database for one arm of a duet.  Raises NotHereError on a server of the user's: only one is ours there."""
         if self._child is None:
             raise NotHereError("a duet needs a Redis database for each arm", "Unset LAB_REDIS_URL.")
         return f"{self.url.rpartition('/')[0]}/{lane}"

@@ -173,7 +173,7 @@ def start_server(
 
 
 def _wrapper(app: App) -> str:
-    """The wrapper's package: under a name of its own beside an application of the user's, which sees nothing else of the lab."""
+    """The wrapper's package: under another name beside an application of the user's, which sees nothing else of the lab."""
     return ALIAS if app.folder else "lab.target.inside"
 
 

@@ -53,7 +53,7 @@ def verdicts_update_to_2(verdicts: Document) -> None:
 
 
 def plan_update_to_2(plan: Document) -> None:
-    """Counting the router's comparisons was a switch of its own."""
+    """Counting the router's comparisons was a separate switch."""
     for condition in (one for gotcha in plan["gotchas"] for one in gotcha["conditions"]):
         if condition.pop("count_matches", False):
             condition["observers"] = ["matches"]

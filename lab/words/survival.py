@@ -6,6 +6,11 @@ from typing import Literal
 
 from lab.words.surroundings import CeleryWorker, Upstream
 
+OPEN_TRANSACTIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
+"""Counts transactions that nobody works in.  Read when no request is under way, an open one was forgotten."""
+
 
 @dataclass(frozen=True)
 class BeforeAfter:
@@ -31,7 +36,7 @@ class Survival:
     take to be answered, whatever the answer; ``recover_within_s`` how long after the fault's end a request must succeed again.  ``ledger``
     maps a word ("lost", "doubled", "leaked") to a metric of each variant (``each.final("lost")``) that must be 0 at the end.
     ``variants`` are the remedies; the naive app runs beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that
-    names a hole which the page names too.  ``also`` adds faults that no service has: of an app with processes of its own (``pool``), of jobs
+    names a hole which the page names too.  ``also`` adds faults that no service has: of an app with its own processes (``pool``), of jobs
     that can never succeed (``poison``: the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that
     cannot happen here, or ("variant: fault") not to that variant.
     """

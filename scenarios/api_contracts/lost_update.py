@@ -223,7 +223,7 @@ SCENARIO = Scenario(
         Claim(
             "no_tags",
             "mechanism",
-            "FastAPI sends no ETag of its own",
+            "FastAPI sends no ETag by itself",
             naive.observed("tags_seen"),
             predict=under(MANY, MANY_4, ONCE, value=0.0),
             tolerance=0.0,

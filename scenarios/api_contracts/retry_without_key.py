@@ -1,6 +1,6 @@
 """Orders and charges for N intended ones: without a key N plus one for each lost reply; look-then-pay C for C retries at once; a unique key N.
 
-The fault proxy drops replies, not requests: the order was placed.  The payment provider is a server of its own that counts what it has charged, once
+The fault proxy drops replies, not requests: the order was placed.  The payment provider is a separate server that counts what it has charged, once
 for each key that it is given.  A process that is killed while it pays leaves the charge and no record of it: only a retry that brings the provider
 the same key is not charged again.
 """

@@ -105,7 +105,7 @@ class TypedClient(LabUser):
 
 
 class OwnAnswer(LabUser):
-    """Asks an application that is mounted under this one, and has error bodies of its own."""
+    """Asks an application that is mounted under this one and has other error bodies."""
 
     def journey(self) -> None:
         reply = self.get("/v1/quotes", name="mounted", expect=(410,))

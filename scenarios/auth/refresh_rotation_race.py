@@ -196,7 +196,7 @@ SCENARIO = Scenario(
         Claim(
             "live",
             "harm",
-            "every tab gets a successor of its own, and all stay valid",
+            "every tab gets another successor, and all stay valid",
             naive.final("live"),
             predict=under(FORCED, FORCED_4, value=float(TABS)),
             tolerance=0.0,

@@ -54,7 +54,7 @@ class Crawler(LabUser):
 
 
 class Steady(LabUser):
-    """Raises the price of a product of its own, and reads it back twice over new connections, from other workers.
+    """Raises the price of one product per user, and reads it back twice over new connections, from other workers.
 
     A write that was not confirmed may have happened or not; what is stale is a price that an earlier confirmed write had set.
     """

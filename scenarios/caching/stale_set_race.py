@@ -122,7 +122,7 @@ class Crowd(Pair):
 
 
 class Steady(LabUser):
-    """Raises the price of a product of its own while its neighbour reads it, and reads it back.
+    """Raises the price of one product per user while its neighbour reads it, and reads it back.
 
     A write that was not confirmed may have happened or not; what is stale is a price that an earlier confirmed write had set.
     """

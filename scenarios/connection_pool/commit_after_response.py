@@ -11,6 +11,7 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import (
+    OPEN_TRANSACTIONS,
     BeforeAfter,
     Chart,
     Claim,
@@ -36,10 +37,6 @@ OLDER = {"0.105.0": {"anyio": "3.7.1"}}  # it wants AnyIO below 4
 NOW = "one seat booked 8 times"
 DISTINCT = "8 seats booked once"
 FAR = "1 user, database 20 ms away"
-# Nobody's request is under way when this is read under the remedy: a transaction that is open then was forgotten.
-LEAKED = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-)
 
 
 class Booker(LabUser):
@@ -160,7 +157,7 @@ SCENARIO = Scenario(
     probes=(Probe("/health", body={"status": "ok"}), Probe("/bookings/999999", status=404)),
     final_reads=(
         FinalRead("rows", sql="SELECT count(*) FROM bookings"),
-        FinalRead("leaked", sql=LEAKED),
+        FinalRead("leaked", sql=OPEN_TRANSACTIONS),
     ),
     claims=(
         Claim(

@@ -1,4 +1,4 @@
-"""Each 404 keeps a connection: after P of them the pool is empty for good, and before that nothing is slower and nothing fails.
+"""Each 404 keeps a connection: after P of them the pool is empty until a restart, and before that nothing is slower and nothing fails.
 
 The pool is asyncpg's, which waits for release() and takes nothing back by itself; a request that finds no connection waits for the time-out of
 acquire() and fails.  Releasing on the 404 as well is one way out of many: a statement that runs into its time-out leaves by another.
@@ -77,7 +77,7 @@ def refused(condition: Condition) -> float:
 SCENARIO = Scenario(
     title="Connection leak: an error path that never returns its connection (pool exhausted after N errors)",
     claim=(
-        "The tenth 404 empties a pool of 10 for good when the error path keeps its connection, and nothing shows before; "
+        "The tenth 404 empties a pool of 10 until the next restart when the error path keeps its connection, and nothing shows before; "
         "with async with, none is lost"
     ),
     parts=(17,),

@@ -1,4 +1,4 @@
-"""C requests that each hold one connection and ask for a second: with P <= C connections all of them wait for ever, with P = C + 1 none does.
+"""C requests that each hold one connection and ask for a second: with P <= C connections all of them wait until a time-out, with P = C + 1 none does.
 
 The general law is P >= C (k - 1) + 1 for k connections a request (the HikariCP wiki calls it the pool-locking formula): one connection more
 than all can hold without being finished lets one finish, and that one frees the others.  Forced: every message to the database takes 10 ms, so
@@ -9,6 +9,7 @@ from locust import task
 
 from lab.generator.users import LabUser
 from lab.model import (
+    OPEN_TRANSACTIONS,
     BeforeAfter,
     Burst,
     Chart,
@@ -33,10 +34,6 @@ CELLS = ((5, 5), (5, 6), (10, 10), (10, 11))  # requests at once, connections
 HEADLINE = "10 at once, 10 connections"
 ROLLED_BACK = "10 orders that are refused"
 ALONE = "10 orders, one at a time"
-# Nobody's request is under way when this is read: a transaction that is open then was forgotten.
-LEAKED = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-)
 UNAUDITED = "SELECT count(*) FROM orders o WHERE NOT EXISTS (SELECT FROM audit a WHERE a.order_id = o.id)"
 
 
@@ -112,7 +109,7 @@ SCENARIO = Scenario(
     labels={
         "naive": "second session, same pool",
         "correct": "one session",
-        "second_pool": "second session, pool of its own",
+        "second_pool": "second session, separate pool",
     },
     symptoms=(
         "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00",
@@ -142,7 +139,7 @@ SCENARIO = Scenario(
         FinalRead("orders", sql="SELECT count(*) FROM orders"),
         FinalRead("audited", sql="SELECT count(*) FROM audit"),
         FinalRead("unaudited", sql=UNAUDITED),
-        FinalRead("leaked", sql=LEAKED),
+        FinalRead("leaked", sql=OPEN_TRANSACTIONS),
     ),
     claims=(
         Claim(
@@ -205,7 +202,7 @@ SCENARIO = Scenario(
         Claim(
             "own_pool",
             "fix",
-            "nor with a pool of its own for the audit",
+            "nor with a separate pool for the audit",
             second_pool.status_count("503"),
             predict=having("connections", value=0.0),
             tolerance=0.0,
@@ -239,7 +236,7 @@ SCENARIO = Scenario(
         Claim(
             "kept",
             "tax",
-            "which a session of its own keeps: if that is why it is there, give it a pool",
+            "which a separate session keeps: if that is why it is there, give it a pool",
             second_pool.final("audited"),
             predict=under(ROLLED_BACK, value=10.0),
             tolerance=0.0,

@@ -1,6 +1,6 @@
 """n independent calls of T: n T one after the other, T at once, and ceil(C n / K) T for C requests that share K places.
 
-Without a limit C requests have C n calls in flight, each on a connection of its own: 400 for 40 requests of ten calls.  One after the other it is C,
+Without a limit C requests have C n calls in flight, each on its own connection: 400 for 40 requests of ten calls.  One after the other it is C,
 one for each request.  What a limit of K costs shows in the same burst: its last request has its answer after ceil(C n / K) T.
 """
 
@@ -123,7 +123,7 @@ SCENARIO = Scenario(
         Claim(
             "opened",
             "harm",
-            "without a limit every call of every request has a connection of its own",
+            "without a limit every call of every request opens its own connection",
             tempting.final("connections"),
             relation="at_least",
             predict=having("clients", value=CLIENTS * 10.0),

@@ -7,7 +7,18 @@ wait for a connection: none can go on until the pool's timeout.  With one reques
 from locust import task
 
 from lab.generator.users import LabUser
-from lab.model import BeforeAfter, Burst, Chart, Claim, Condition, FinalRead, Probe, Scenario, Survival
+from lab.model import (
+    OPEN_TRANSACTIONS,
+    BeforeAfter,
+    Burst,
+    Chart,
+    Claim,
+    Condition,
+    FinalRead,
+    Probe,
+    Scenario,
+    Survival,
+)
 from lab.words.metrics import Arm, correct, each, naive
 
 limited = Arm("limited")
@@ -17,10 +28,6 @@ QUERY_S = 0.05  # dataset.sql
 GRID = ((10, 5, True), (20, 5, True), (10, 10, False), (40, 15, False))
 AT = "10 threads, 5 connections, 15 requests"
 BELOW = "10 threads, 5 connections, 14 requests"
-# Nobody's request is under way when this is read: a transaction that is open then was forgotten.
-LEAKED = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-)
 UNSEEN = (
     "A thread that waits for psycopg cannot be interrupted: the request hangs, and nothing is logged, until the "
     "database answers again."
@@ -100,7 +107,7 @@ SCENARIO = Scenario(
         Probe("/orders/7", body={"id": 7, "total_cents": 700}),
         Probe("/orders/2000", status=404),
     ),
-    final_reads=(FinalRead("leaked", sql=LEAKED),),
+    final_reads=(FinalRead("leaked", sql=OPEN_TRANSACTIONS),),
     claims=(
         Claim(
             "stall",

@@ -2,7 +2,7 @@
 
 Forced: every message to Redis takes 25 ms, so all reads are answered before the first write arrives.  Natural: nothing is slowed.  INCR first and
 compare afterwards admits L, but sets the expiry with a second command: a process that dies between the two leaves a counter that never expires,
-and its client is refused for good after L requests.  A script does all of it at once.
+and its client is refused after L requests until somebody deletes the key.  A script does all of it at once.
 """
 
 import gevent
@@ -207,7 +207,7 @@ SCENARIO = Scenario(
         Claim(
             "for_good",
             "harm",
-            "after a crash between INCR and EXPIRE the client is refused for good",
+            "after a crash between INCR and EXPIRE the client is refused from then on",
             tempting.observed("refused_for_good"),
             predict=under(KILLED, value=1.0),
             tolerance=0.0,
@@ -293,7 +293,7 @@ SCENARIO = Scenario(
         Chart(
             "counts",
             each.observed("refused_for_good"),
-            "Killed between INCR and EXPIRE: the client is refused for good; with a script it is not",
+            "Killed between INCR and EXPIRE: the client is refused from then on; with a script it is not",
             y_label="clients refused after the window",
             conditions=(KILLED,),
             theory=("for_good", "not_for_good"),
@@ -302,7 +302,7 @@ SCENARIO = Scenario(
     answer=(
         "Of 50 requests at once {all_pass:.0f} pass a limit of 10 that reads, compares and counts (predicted "
         "{all_pass.predicted:.0f}), {too_many:.0f} when nothing is slowed, and {limit_holds:.0f} with one script. INCR first is "
-        "right until a process dies before its EXPIRE: then the client is refused for good."
+        "right until a process dies before its EXPIRE: then the client is refused until somebody deletes the key."
     ),
     survival=Survival(
         user="Steady",

@@ -42,7 +42,7 @@ class ServerKind:
         if server.loop not in self.loops:
             return f"it runs on {' or '.join(self.loops)}, not on {server.loop}"
         if self.own_parser and server.http != self.default_parser(server.loop):
-            return f"it has an HTTP parser of its own ({self.own_parser}): http cannot be chosen"
+            return f"it brings its own HTTP parser ({self.own_parser}): http cannot be chosen"
         if self.parsers and server.http not in self.parsers:
             return f"it parses with {' or '.join(self.parsers)}, not with {server.http}"
         return self.pairs(server)

@@ -85,7 +85,7 @@ app = FastAPI(
 )
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
 app.add_middleware(RefusalsAsProblems)  # last, so it is the outermost
-app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with its own error bodies
 
 
 class Product(BaseModel):

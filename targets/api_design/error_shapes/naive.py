@@ -19,7 +19,7 @@ PRODUCTS: dict[int, dict[str, Any]] = {
 # No handlers: a refusal, a wrong input, a bug and a middleware each answer in another shape.
 app = FastAPI()
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with its own error bodies
 
 
 class Product(BaseModel):

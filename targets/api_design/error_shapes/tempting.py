@@ -22,7 +22,7 @@ PRODUCTS: dict[int, dict[str, Any]] = {
 
 app = FastAPI()
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with error bodies of its own
+app.mount("/v1", PlainTextResponse("This version is gone", 410))  # an application with its own error bodies
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Creates users with a job row in the same transaction; tasks of any process lease the rows, retry, and keep what fails for good."""
+"""Creates users with a job row in the same transaction; tasks of any process lease the rows, retry, and keep what fails for the last time."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Takes orders and audits them; the audit has a session of its own, out of the same pool."""
+"""Takes orders and audits them; the audit has its own session, from the same pool."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Takes orders and audits them; the audit has a session of its own, out of a pool of its own."""
+"""Takes orders and audits them; the audit has its own session, from its own pool."""
 
 import logging
 import os
