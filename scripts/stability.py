@@ -3,13 +3,16 @@
     uv run scripts/stability.py [--tours 10] [--runs 3] [--gotcha NAME]...   run them, nothing else beside
     uv run scripts/stability.py --resume results/stability-20261125-140000   go on after Ctrl-C or a reboot
     uv run scripts/stability.py --report results/stability-20261125-140000   judge what is there
+    uv run scripts/stability.py --resume results/published/stability         add to what is published, hours at a time
 
-Each is `bench.py tour --json` or `bench.py run --all --json` as a child process; its document is kept.  Exit code 0 where all tours
+Each is `bench.py tour --json` or `bench.py run --all --json` as a child process; of its document the verdicts
+and their reasons are kept, with the version of the lab that gave them.  Exit code 0 where all tours
 exited 0, no claim came out not reproduced, law broken, reversed or invalid in any of them, and at most 1 % of all claims inconclusive.
 """
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +34,7 @@ MOST_INCONCLUSIVE = 0.01
 VERDICT_CODES = (0, 1, 2)
 """Exit codes of a run that came to its end: a run of everything may hold what is smaller, larger or undecided."""
 EXIT_INTERRUPTED = 130
+UNKNOWN = "unknown"
 STOP_S = 60
 """How long a child has to stop its services after Ctrl-C."""
 
@@ -40,11 +44,12 @@ STOP_S = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """One tour or run: its exit code and its document, None where it printed none."""
+    """One tour or run: its exit code, its document (None where it printed none) and the commit of the lab that it ran."""
 
     name: str
     exit_code: int
     document: Mapping[str, Any] | None
+    version: str = ""
 
     @property
     def is_tour(self) -> bool:
@@ -80,6 +85,7 @@ class Summary:
     pairs_added: Mapping[str, int]
     trials_failed: int
     missing: Sequence[str] = ()
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def judged(self) -> int:
@@ -140,6 +146,7 @@ def summarize(outcomes: Sequence[Outcome], wanted: Sequence[str] = ()) -> Summar
         [one.name for one in outcomes if one.document is None or one.document.get("partial")],
         dict(sorted(claims.items())), dict(totals), dict(+repeated), dict(+added), failed,
         [name for name in wanted if name not in {one.name for one in outcomes}],
+        {version: [one.name for one in outcomes if one.version == version] for version in dict.fromkeys(o.version for o in outcomes)},
     )  # fmt: skip
 
 
@@ -158,6 +165,10 @@ def _verdicts(counts: Mapping[str, int]) -> str:
     return _counts({_word(verdict): count for verdict, count in counts.items()})
 
 
+def _span(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} ({names[0]} to {names[-1]})"
+
+
 def _codes(codes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {code}" for name, code in codes.items()) or "none"
 
@@ -169,6 +180,7 @@ def lines(summary: Summary) -> list[str]:
             f"{summary.judged} verdicts: {_verdicts(summary.verdicts)}.", ""]  # fmt: skip
     text += [f"- {one}" for one in objections]
     text += ["", f"Exit codes of the tours: {_codes(summary.tours)}", f"Exit codes of the runs: {_codes(summary.runs)}",
+             f"By version of the lab: {'; '.join(f'{version or UNKNOWN}: {_span(names)}' for version, names in summary.versions.items())}",
              f"Inconclusive: {summary.inconclusive_share:.2%} of all verdicts", f"Failed trials: {summary.trials_failed}",
              f"Pairs done again: {sum(summary.pairs_repeated.values())} ({_counts(summary.pairs_repeated) or 'none'})",
              f"Pairs added by a second look: {sum(summary.pairs_added.values())} ({_counts(summary.pairs_added) or 'none'})", ""]  # fmt: skip
@@ -207,7 +219,7 @@ def stored(path: Path) -> Outcome | None:
     """The outcome in a file; None where there is none, or a damaged one (a full disk, a power cut): it is done again."""
     try:
         kept = json.loads(path.read_text())
-        return Outcome(kept["name"], kept["exit_code"], kept["document"])
+        return Outcome(kept["name"], kept["exit_code"], kept["document"], kept.get("version", ""))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -232,6 +244,43 @@ def command_of(name: str, gotchas: Sequence[str], results: Path) -> list[str]:
     return [sys.executable, str(ROOT / "bench.py"), *what, "--json", "--quiet", "--results", str(results)]
 
 
+def version() -> str:
+    """The commit that is checked out, with a mark where files differ from it; empty outside a repository."""
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return asked.stdout.strip()
+
+
+def lean(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the summary reads of a document, a hundredth of it: verdicts, reasons, effort."""
+    if document is None:
+        return None
+    return {
+        **{name: document[name] for name in ("partial",) if name in document},
+        "gotchas": [
+            {
+                "gotcha": gotcha["gotcha"],
+                "effort": gotcha.get("effort", {}),
+                "claims": [
+                    {
+                        **{name: claim[name] for name in ("id", "kind", "verdict", "reason") if name in claim},
+                        "conditions": [
+                            {name: one[name] for name in ("condition", "verdict", "reason", "pairs")}
+                            for one in claim["conditions"] if one["verdict"] not in QUIET
+                        ],
+                    }
+                    for claim in gotcha["claims"]
+                ],
+            }
+            for gotcha in document.get("gotchas", ())
+        ],
+    }  # fmt: skip
+
+
 def perform(name: str, command: Sequence[str], folder: Path) -> bool:
     """Do one and keep its outcome; False where Ctrl-C ended it, and then nothing is kept."""
     with (folder / f"{name}.log").open("w") as log:
@@ -254,7 +303,7 @@ def perform(name: str, command: Sequence[str], folder: Path) -> bool:
         document = None
     if not isinstance(document, dict):
         document = None
-    outcome = {"name": name, "exit_code": process.returncode, "document": document}
+    outcome = {"name": name, "exit_code": process.returncode, "version": version(), "document": lean(document)}
     write(folder / f"{name}.outcome.json", json.dumps(outcome, indent=1))
     return True
 
@@ -313,12 +362,14 @@ def main() -> int:
             "tours": options.tours,
             "runs": options.runs,
             "gotchas": options.gotcha,
-            "results": str(options.results.resolve()),
+            "results": os.path.relpath(options.results.resolve(), folder),
         }
         write(folder / "asked.json", json.dumps(asked, indent=1))
     asked = asked_in(folder)
     try:
-        whole = run_all(folder, planned(asked["tours"], asked["runs"]), asked["gotchas"], Path(asked["results"]))
+        whole = run_all(
+            folder, planned(asked["tours"], asked["runs"]), asked["gotchas"], (folder / asked["results"]).resolve()
+        )
     except KeyboardInterrupt:
         whole = False
     code = report(folder)

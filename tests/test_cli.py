@@ -260,3 +260,15 @@ def test_serve_prints_one_line_and_answers_until_it_is_told_to_stop() -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=300)
     assert process.returncode == 0
+
+
+def test_list_loads_nothing_that_only_a_run_needs() -> None:
+    """0.3 s: each of these takes a third of that or more."""
+    heavy = {"pydantic", "pandas", "numpy", "scipy", "fastapi", "locust", "gevent", "matplotlib", "rich", "sqlalchemy"}
+    code = (
+        "import runpy, sys\nsys.argv = ['bench.py', 'list']\n"
+        "try:\n    runpy.run_path('bench.py', run_name='__main__')\nexcept SystemExit:\n    pass\n"
+        f"print('loaded:', sorted({{name.split('.')[0] for name in sys.modules}} & {heavy!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "loaded: []" in done.stdout, done.stderr

@@ -143,7 +143,7 @@ def test_a_damaged_outcome_counts_as_not_done_and_is_done_again(
 
 def test_what_is_no_document_of_a_run_is_none(tmp_path: Path) -> None:
     assert perform("tour-001", [sys.executable, "-c", "print('[]')"], tmp_path)
-    assert read(tmp_path) == [Outcome("tour-001", 0, None)]
+    assert read(tmp_path) == [Outcome("tour-001", 0, None, stability.version())]
 
 
 def test_tours_come_first_and_in_order(tmp_path: Path) -> None:
@@ -172,8 +172,26 @@ def test_a_childs_document_and_exit_code_are_kept(tmp_path: Path) -> None:
     code = "import json, sys; print(json.dumps({'gotchas': []})); print('noise', file=sys.stderr); sys.exit(2)"
     assert perform("tour-001", [sys.executable, "-c", code], tmp_path)
     assert perform("tour-002", [sys.executable, "-c", "raise SystemExit(70)"], tmp_path)
-    assert read(tmp_path) == [Outcome("tour-001", 2, {"gotchas": []}), Outcome("tour-002", 70, None)]
+    version = stability.version()
+    assert read(tmp_path) == [Outcome("tour-001", 2, {"gotchas": []}, version), Outcome("tour-002", 70, None, version)]
     assert (tmp_path / "tour-001.log").read_text() == "noise\n"
+
+
+def test_what_is_kept_of_a_document_gives_the_same_summary() -> None:
+    whole = document(claim("a", "reproduced"), claim("b", "inconclusive", "too wide"), repeated=2, added=3, failed=1)
+    whole["table"] = "x" * 10_000
+    kept_of_it = stability.lean(whole)
+    assert summarize([Outcome("run-001", 2, kept_of_it)]) == summarize([Outcome("run-001", 2, whole)])
+    assert len(json.dumps(kept_of_it)) < len(json.dumps(whole)) / 5 and stability.lean(None) is None
+    assert stability.lean({**whole, "partial": True})["partial"] is True  # type: ignore[index]
+
+
+def test_outcomes_of_several_versions_are_told_apart() -> None:
+    outcomes = [Outcome("tour-001", 0, document(), "aaa"), Outcome("tour-002", 0, document(), "bbb-dirty")]
+    outcomes.append(Outcome("tour-003", 0, document(), "bbb-dirty"))
+    told = "\n".join(lines(summarize(outcomes)))
+    assert "By version of the lab: aaa: tour-001; bbb-dirty: 2 (tour-002 to tour-003)" in told
+    assert "unknown: tour-001" in "\n".join(lines(summarize([Outcome("tour-001", 0, document())])))
 
 
 def test_ctrl_c_ends_the_child_keeps_what_is_done_and_can_be_resumed(tmp_path: Path) -> None:
