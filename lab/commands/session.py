@@ -11,6 +11,7 @@ from lab.catalog import Catalog
 from lab.model import GotchaPlan, RunPlan, SecondLook, Server
 from lab.observe.machine import capture
 from lab.run.grid import as_grid
+from lab.run.pairs_only import pairs_only
 from lab.run.plan import make_plan
 from lab.run.runner import Executor, Spoiled, run_s, run_trials
 from lab.run.second_look import Undecided, additions
@@ -29,6 +30,7 @@ class Request:
     """What the user asked for.  ``servers`` empty means each condition's own server; ``processes`` are those of the generator.
 
     ``grid`` runs the headline condition alone, naive and correct, under each of the servers and each set of ``packages`` (compare).
+    ``pairs_only`` runs every condition with naive and correct alone (tour).
     """
 
     catalog: Catalog
@@ -43,6 +45,7 @@ class Request:
     processes: int = 1
     grid: bool = False
     packages: tuple[Mapping[str, str], ...] = ()
+    pairs_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def measure(
             as_grid(base, spread, request.packages)
             for base, spread in zip(request.catalog.plans(request.slugs), gotchas, strict=True)
         )
+    if request.pairs_only:
+        gotchas = tuple(map(pairs_only, gotchas))
     require(gotchas)
     label = request.slugs[0].split("/")[1] if len(request.slugs) == 1 else f"{len(request.slugs)}-gotchas"
     folder = new_run(request.results, label)
