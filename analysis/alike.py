@@ -96,18 +96,6 @@ class _OneGotcha:
         return self._folder.trials(gotcha)
 
 
-def machine_of(environment: Environment) -> tuple[object, ...]:
-    """What makes times comparable at all."""
-    return environment.cpu_model, environment.cores, environment.platform
-
-
-def surroundings_of(environment: Environment) -> tuple[object, ...]:
-    """The machine and every version on it; the commit of the lab and the noise of the moment are left out."""
-    return (
-        *machine_of(environment), environment.python, dict(environment.packages), dict(environment.services)
-    )  # fmt: skip
-
-
 def alike(one: StoredRun, other: StoredRun, slug: str) -> bool:
     """Whether ``other`` is ``one`` done again, as far as this gotcha goes."""
     a, b = one.gotcha(slug), other.gotcha(slug)
@@ -116,7 +104,7 @@ def alike(one: StoredRun, other: StoredRun, slug: str) -> bool:
     return (
         a.content_hash == b.content_hash
         and (one.plan.mode, one.plan.seed) == (other.plan.mode, other.plan.seed)
-        and surroundings_of(one.environment) == surroundings_of(other.environment)
+        and one.environment.surroundings == other.environment.surroundings
     )
 
 

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from analysis import statistics
-from analysis.alike import StoredRun, alike, machine_of, runs_like
+from analysis.alike import StoredRun, alike, runs_like
 from analysis.between import Shift, enough, runs_missing, shared_pairs, shift_of
 from analysis.differences import ByPair, Change, Difference, Kinds, Row
 from analysis.metrics import Family, family_of
@@ -48,7 +48,7 @@ def why_not_timed(a: StoredRun, b: StoredRun) -> str:
     """Why what varies cannot be compared between these two at all, and what to do; "" where it can."""
     if a.environment is None or b.environment is None:
         return "one of the runs did not record its environment: run it again"
-    if machine_of(a.environment) != machine_of(b.environment):
+    if a.environment.machine != b.environment.machine:
         return "another machine: only counts that do not vary are compared; run both on one machine"
     if a.plan.mode != b.plan.mode:
         return f"a {a.plan.mode} run and a {b.plan.mode} run last differently long: run both alike"

@@ -13,11 +13,9 @@ import pytest
 from analysis.alike import StoredRun
 from analysis.judge import judge_run
 from analysis.undecided import undecided
-from lab.catalog import Catalog
-from lab.commands import session
-from lab.commands.session import Request, look_again, measure
+from lab.commands.session import look_again, measure
 from lab.generator.engine import Measured
-from lab.model import SAMPLE_COLUMNS, Claim, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
+from lab.model import SAMPLE_COLUMNS, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.run.plan import make_plan
 from lab.run.runner import Live, Progress, expected_s, run_trials
 from lab.run.second_look import additions, first_pairs
@@ -26,17 +24,9 @@ from lab.store import RunFolder, TrialFolder
 from lab.terminal import Screen
 from lab.words.errors import StoreError
 from lab.words.looks import ERROR, SecondLook
-from lab.words.metrics import correct, naive
-from lab.words.record import Environment, GeneratorSeen, TrialRecord
+from lab.words.record import GeneratorSeen, TrialRecord
 from tests.fakes import FakeExecutor, gotcha_plan
-
-SLUG = "event_loop/example"
-FAST = Claim("ratio", "harm", "correct serves four times as many", correct.throughput_rps / naive.throughput_rps,
-             predict=lambda c: 4.0, formula="4", source="the fake", null=1.0, tolerance=0.3)  # fmt: skip
-
-
-def cells(*seconds: float) -> tuple[Condition, ...]:
-    return tuple(Condition(f"{s:g} s", ClosedLoad(10), duration_s=s) for s in seconds)
+from tests.machine import FAST, SLUG, Machine, cells, requested
 
 
 def planned(*conditions: Condition, pairs: int | None = None, look: SecondLook | None = SecondLook()) -> RunPlan:
@@ -189,31 +179,6 @@ def test_progress_goes_on_where_the_plan_ended(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- a session
-
-
-class Machine:
-    """Everything that a session needs of a machine, without one."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.guard = SimpleNamespace(sweep=lambda path: None)
-        self.versions: dict[str, str] = {}
-        self.ceiling: float | None = 54_321.6
-        environment = Environment("", "", "", 2, 1, {}, {}, {}, {"open files": "1024"}, {})
-
-        @contextmanager
-        def services(*_: Any, **__: Any) -> Iterator["Machine"]:
-            yield self
-
-        monkeypatch.setattr(session, "Services", services)
-        monkeypatch.setattr(session, "capture", lambda versions: environment)
-        monkeypatch.setattr(session, "quick_ceiling", lambda guard: self.ceiling)
-        monkeypatch.setattr(session, "RealExecutor", lambda *_, **__: FakeExecutor(
-            {"naive": 100, "correct": 400}, {"naive": 0.1, "correct": 0.025}, 0.05))  # fmt: skip
-        monkeypatch.setattr(Catalog, "plans", lambda *_: [gotcha_plan(FAST, conditions=cells(1.0, 2.0))])
-
-
-def requested(tmp_path: Path, mode: Any = "quick", pairs: int | None = None) -> Request:
-    return Request(Catalog(), (SLUG,), mode, 1, pairs, (), "embedded", tmp_path, quiet=True)
 
 
 def test_pairs_are_added_by_quick_runs_alone_and_not_where_the_user_said_how_many(

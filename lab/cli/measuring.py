@@ -31,6 +31,7 @@ from lab.cli.options import (
 from lab.cli.output import out, say, show, told
 from lab.locate import server_names
 from lab.terminal import note, plain
+from lab.words.errors import UsageError
 
 
 @app.command()
@@ -52,6 +53,12 @@ def run(
     http: Annotated[str, typer.Option(help="httptools, h11 or zttp.")] = "",
     pairs: Pairs = None,
     processes: Annotated[int, typer.Option(min=1, help="Generator processes that share the load.")] = 1,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN", help="Go on with a run that was interrupted: an id, a prefix of it, or its folder."
+        ),
+    ] = "",
     seed: Seed = DEFAULT_SEED,
     services: Services = "embedded",
     results: Results = DEFAULT_RESULTS,
@@ -62,6 +69,14 @@ def run(
     from lab.commands.session import Request, configured_servers
 
     catalog = Catalog()
+    if resume:
+        if gotchas or topic or part or everything or full or faults or workers or server or loop or http or pairs:
+            raise UsageError(
+                "--resume, and gotchas or conditions besides",
+                "What a run does is in its plan: give --resume RUN alone.",
+            )
+        _resume(resume, catalog, services, results, quiet, processes, as_json)
+        return
     slugs = selected(catalog, gotchas or [], topic, part, everything)
     changed = configured_servers([workers] if workers else [], words_of(server), words_of(loop), words_of(http))
     _measure(
@@ -97,13 +112,30 @@ def tour(
 
 def _measure(request: Any, as_json: bool) -> None:
     """Run, judge, report and say what came out; exits with the verdict's code."""
-    from analysis.finish import draw_pages, judge_again
     from analysis.known import require_known
     from analysis.spoiled import spoiled
     from analysis.undecided import undecided
     from lab.commands.session import measure
 
-    session = measure(request, spoiled, undecided, require_known)
+    _finish(measure(request, spoiled, undecided, require_known), as_json)
+
+
+def _resume(
+    name: str, catalog: Catalog, services: str, results: Path, quiet: bool, processes: int, as_json: bool
+) -> None:
+    """Do the rest of an interrupted run, then as ``_measure``."""
+    from analysis.spoiled import spoiled
+    from analysis.undecided import undecided
+    from lab.commands.session import resume
+    from lab.store import find_run
+
+    _finish(resume(find_run(results, name), catalog, services, quiet, processes, spoiled, undecided), as_json)
+
+
+def _finish(session: Any, as_json: bool) -> None:
+    """Judge, draw, say what came out; exits with the verdict's code."""
+    from analysis.finish import draw_pages, judge_again
+
     finished = judge_again(session.folder, colored=not plain(sys.stdout))
     if not as_json:
         # At once: the pictures of a run of everything take half a minute.
@@ -123,13 +155,15 @@ def _measure(request: Any, as_json: bool) -> None:
             f"       `bench.py report {session.folder.name}` draws them again; everything measured is in {session.folder.path}"
         )
         raise typer.Exit(EXIT_BROKEN)
-    _end(session, finished.exit_code)
+    _end(session, finished.exit_code, resumable=True)
 
 
-def _end(session: Any, exit_code: int) -> None:
+def _end(session: Any, exit_code: int, resumable: bool = False) -> None:
     """Leave with the verdict's code, or say what is kept of a run that was interrupted."""
     if session.interrupted:
         note(f"interrupted: {session.done} of {session.total} trials are kept in {session.folder.path}")
+        if resumable:
+            note(f"       `bench.py run --resume {session.folder.name}` goes on with it.")
         raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(exit_code)
 

@@ -1,6 +1,8 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
-from collections.abc import Callable, Mapping, Sequence
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -21,7 +23,7 @@ from lab.services.supervisor import MODES, Services
 from lab.store import RunFolder, new_run, newest_selftest
 from lab.target.servers import LOOPS, PARSERS, kind_of
 from lab.terminal import Screen, duration, note
-from lab.words.errors import UsageError
+from lab.words.errors import StoreError, UsageError
 from lab.words.record import Added, Environment
 
 
@@ -96,13 +98,15 @@ def look_again(
     undecided: Callable[[RunFolder], Sequence[Undecided]], say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Add the pairs that the plan's rule allows, where claims are undecided after the first look.  Returns how many trials failed."""
-    chosen = additions(plan, undecided(folder)) if plan.second_look else []
-    if not chosen:
-        return 0
-    trials = tuple(trial for one in chosen for trial in one.trials)
-    folder.write_added(Added(trials, tuple(one.text for one in chosen)))
-    for one in chosen:
-        say(one.text)
+    trials = folder.added  # of a look that was interrupted: what a look adds is decided once
+    if not trials:
+        chosen = additions(plan, undecided(folder)) if plan.second_look else []
+        if not chosen:
+            return 0
+        trials = tuple(trial for one in chosen for trial in one.trials)
+        folder.write_added(Added(trials, tuple(one.text for one in chosen)))
+        for one in chosen:
+            say(one.text)
     with screen.running():
         return run_trials(plan, folder, executor, screen.show, spoiled, trials)
 
@@ -136,19 +140,95 @@ def measure(
         plan = replace(plan, second_look=SecondLook())
     folder.write_plan(plan)
     folder.write_yardstick(newest_selftest(request.results))
-    screen = Screen(request.quiet)
-    say: Callable[[str], None] = (lambda text: None) if request.quiet else note
+    return _carry_out(plan, folder, request.services, request.processes, request.quiet, spoiled, undecided)
+
+
+def resume(
+    run: RunFolder, catalog: Catalog, services: str, quiet: bool, processes: int, spoiled: Spoiled,
+    undecided: Callable[[RunFolder], Sequence[Undecided]],
+) -> Session:  # fmt: skip
+    """Do what an interrupted run has not done yet, by its own plan; a pair that was begun is done again, with all its arms.
+
+    Raises UsageError where the two halves would not be one run: a gotcha's files, the machine or a version have changed, or the run
+    still goes on.
+    """
+    if services not in MODES:
+        raise UsageError(f"--services {services!r}", f"It is one of {', '.join(MODES)}.")
+    plan = run.plan
+    waiting = {
+        t.gotcha for t in (*plan.trials, *run.added) if not run.trial(t.gotcha, t.condition, t.pair, t.variant).exists
+    }
+    today = {gotcha["slug"]: gotcha["content_hash"] for gotcha in catalog.gotchas}
+    for gotcha in plan.gotchas:
+        if gotcha.slug in waiting and today.get(gotcha.slug) != gotcha.content_hash:
+            raise UsageError(
+                f"{run.name} cannot go on: the files of {gotcha.slug} have changed since it began",
+                f"What is there is judged by `bench.py verdict {run.name}`; `bench.py run` begins anew.",
+            )
+    every = (*plan.trials, *run.added)
+    if not waiting and (run.added or not plan.second_look or not additions(plan, undecided(run))):
+        return Session(run, len(every), len(every), 0, False)
+    return _carry_out(plan, run, services, processes, quiet, spoiled, undecided)
+
+
+def _check_surroundings(folder: RunFolder, now: Environment) -> None:
+    """Raises UsageError where a run began on another machine or with other versions than ``now``."""
+    before = folder.environment
+    if before.surroundings == now.surroundings:
+        return
+    told = [f"{name}: {was} then, {has} now" for name, was, has in (
+        ("processor", before.cpu_model, now.cpu_model), ("cores", before.cores, now.cores),
+        ("platform", before.platform, now.platform), ("Python", before.python, now.python),
+        *((name, before.packages.get(name, "none"), now.packages.get(name, "none")) for name in {**before.packages, **now.packages}),
+        *((name, before.services.get(name, "none"), now.services.get(name, "none")) for name in {**before.services, **now.services}),
+    ) if was != has]  # fmt: skip
+    raise UsageError(
+        f"{folder.name} cannot go on: {'; '.join(told)}",
+        f"What is there is judged by `bench.py verdict {folder.name}`; `bench.py run` begins anew.",
+    )
+
+
+@contextmanager
+def _alone_in(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's plan while its trials are done: the lock ends with the process, however that ends.  Raises UsageError."""
+    try:
+        plan = (folder.path / "plan.json").open("rb")
+    except OSError as error:
+        raise StoreError(
+            f"{folder.path} cannot be read: {error.strerror or error}", "Check the results folder."
+        ) from error
+    with plan:
+        try:
+            fcntl.flock(plan, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{folder.name} is still running", "Wait for its end, or stop it with Ctrl-C.") from error
+        yield
+
+
+def _carry_out(
+    plan: RunPlan, folder: RunFolder, mode: str, processes: int, quiet: bool, spoiled: Spoiled,
+    undecided: Callable[[RunFolder], Sequence[Undecided]],
+) -> Session:  # fmt: skip
+    """Start the services and do the trials of a registered plan that are not done yet."""
+    screen = Screen(quiet)
+    say: Callable[[str], None] = (lambda text: None) if quiet else note
     failed, interrupted = 0, False
-    gotchas_text = f"{len(gotchas)} gotcha{'s' if len(gotchas) > 1 else ''}"
+    gotchas_text = f"{len(plan.gotchas)} gotcha{'s' if len(plan.gotchas) > 1 else ''}"
+    left, there = run_s(plan, folder), sum(len(folder.trials(gotcha.slug)) for gotcha in plan.gotchas)
     say(
-        f"{gotchas_text}, {len(plan.trials)} trials, about {duration(run_s(plan))}, {request.mode}, seed {request.seed}: {folder.path}"
+        f"{gotchas_text}, {len(plan.trials)} trials{f', {there} done' if there else ''}, about {duration(left)}, {plan.mode}, "
+        f"seed {plan.seed}: {folder.path}"
     )
     started = datetime.now(UTC)
     try:
-        with Services(_needs(plan), mode=request.services, log_folder=folder.path / "services") as services:
+        with _alone_in(folder), Services(_needs(plan), mode=mode, log_folder=folder.path / "services") as services:
             services.guard.sweep(folder.path)
-            folder.write_environment(_environment(services))
-            executor = RealExecutor(services, processes=request.processes)
+            environment = _environment(services)
+            if (folder.path / "environment.json").is_file():
+                _check_surroundings(folder, environment)
+            else:
+                folder.write_environment(environment)
+            executor = RealExecutor(services, processes=processes)
             with screen.running():
                 failed = run_trials(plan, folder, executor, screen.show, spoiled)
             failed += look_again(plan, folder, executor, screen, spoiled, undecided, say)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lab.model import TrialPlan
 from lab.store import RunFolder, TrialFolder
@@ -31,6 +32,24 @@ def keep_aside(run: RunFolder, pair: Sequence[TrialPlan], number: int) -> None:
             raise StoreError(
                 f"{here} cannot be kept as {there}: {error.strerror or error}", "Check the results folder."
             ) from error
+
+
+def resumed(run: RunFolder, pair: Sequence[TrialPlan]) -> list[str]:
+    """Why each attempt of a pair before an interruption does not count; what is there of its last one is kept aside too.
+
+    The arms of a pair are measured together, or a drift of the machine would stand between them.
+    """
+    numbers = [number for trial in pair for number in _numbers(attempt_folder(run, trial, 1).path.parent)]
+    reasons = ["done again before the run was interrupted"] * max(numbers, default=0)
+    begun = [t for t in pair if run.trial(t.gotcha, t.condition, t.pair, t.variant).exists]
+    if begun:
+        reasons.append("the run was interrupted in the middle of this pair")
+        keep_aside(run, begun, len(reasons))
+    return reasons
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(one.name) for one in folder.iterdir() if one.name.isdigit()] if folder.is_dir() else []
 
 
 def with_reasons(record: TrialRecord, reasons: Sequence[str]) -> TrialRecord:

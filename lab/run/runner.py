@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from lab.model import Condition, GotchaPlan, RunPlan, TrialPlan
-from lab.run.attempts import keep_aside, with_reasons
+from lab.run.attempts import keep_aside, resumed, with_reasons
 from lab.store import RunFolder, TrialFolder, remove_leftovers
 from lab.words.errors import LabError, NotHereError, StoreError, UsageError
 from lab.words.lengths import trial_s
@@ -96,13 +96,14 @@ def _pairs(trials: Sequence[TrialPlan]) -> Iterator[list[tuple[int, TrialPlan]]]
         yield list(group)
 
 
-def run_s(plan: RunPlan) -> float:
-    """Roughly how long all trials of a plan take, in seconds; the arms of a duet run at once."""
+def run_s(plan: RunPlan, run: RunFolder | None = None) -> float:
+    """Roughly how long all trials of a plan take that ``run`` has not yet, in seconds; the arms of a duet run at once."""
     conditions = {(gotcha.slug, one.key): one for gotcha in plan.gotchas for one in gotcha.conditions}
     total = 0.0
     for pair in _pairs(plan.trials):
         condition = conditions[pair[0][1].gotcha, pair[0][1].condition]
-        total += expected_s(condition) * (1 if condition.duet else len(pair))
+        if run is None or not _done(run, pair):
+            total += expected_s(condition) * (1 if condition.duet else len(pair))
     return total
 
 
@@ -118,11 +119,12 @@ def run_trials(
 
     A pair that is ``spoiled`` is done again ``MAX_REPEATS`` times at most, all arms of it, never one; its attempts are kept.
     Raises StoreError where results cannot be written: nothing can be kept then.  KeyboardInterrupt passes through; what was
-    measured is on disk by then.
+    measured is on disk by then.  Pairs that are there already are left as they are: an interrupted run goes on.
     """
     trials, before = (added, len(plan.trials)) if added else (plan.trials, 0)
     conditions = {(g.slug, c.key): c for g in plan.gotchas for c in g.conditions}
-    clock = _Clock([expected_s(conditions[t.gotcha, t.condition]) for t in trials])
+    there = {index for pair in _pairs(trials) if _done(run, pair) for index, _ in pair}
+    clock = _Clock([0.0 if i in there else expected_s(conditions[t.gotcha, t.condition]) for i, t in enumerate(trials)])
 
     def live(index: int, now: Live) -> None:
         trial = trials[index]
@@ -132,9 +134,15 @@ def run_trials(
     failed = 0
     for pair in _pairs(trials):
         condition = conditions[pair[0][1].gotcha, pair[0][1].condition]
-        records = _perform_pair(plan, pair, condition, run, executor, live, spoiled)
+        records = _done(run, pair) or _perform_pair(plan, pair, condition, run, executor, live, spoiled)
         failed += sum(record.status == "failed" for record in records)
     return failed
+
+
+def _done(run: RunFolder, pair: Sequence[tuple[int, TrialPlan]]) -> list[TrialRecord]:
+    """The records of a pair that is measured already; empty unless all its arms are."""
+    folders = [run.trial(t.gotcha, t.condition, t.pair, t.variant) for _, t in pair]
+    return [folder.record for folder in folders] if all(folder.exists for folder in folders) else []
 
 
 def _perform_pair(
@@ -143,7 +151,8 @@ def _perform_pair(
 ) -> list[TrialRecord]:  # fmt: skip
     """The records of the last attempt."""
     arms = [trial for _, trial in pair]
-    reasons: list[str] = []
+    reasons = resumed(run, arms)
+    most = len(reasons) + MAX_REPEATS
     while True:
         records = []
         folders = [
@@ -158,7 +167,7 @@ def _perform_pair(
             ):  # fmt: skip
                 records.append(with_reasons(record, reasons))
                 folder.write(records[-1])
-        if len(reasons) == MAX_REPEATS:
+        if len(reasons) == most:
             return records
         reason = spoiled(records, plan.gotcha(arms[0].gotcha), condition, folders)
         if not reason:

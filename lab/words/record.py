@@ -193,6 +193,16 @@ class Environment:
     siblings: tuple[tuple[int, ...], ...] = ()
     format_version: int = FORMAT_VERSION
 
+    @property
+    def machine(self) -> tuple[object, ...]:
+        """What makes times comparable at all."""
+        return self.cpu_model, self.cores, self.platform
+
+    @property
+    def surroundings(self) -> tuple[object, ...]:
+        """The machine and every version on it; the commit of the lab and the noise of the moment are left out."""
+        return (*self.machine, self.python, dict(self.packages), dict(self.services))
+
 
 @dataclass(frozen=True)
 class Added:
