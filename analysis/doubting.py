@@ -12,6 +12,7 @@ from analysis.metrics import claimed_families, family_of
 from analysis.model import ClaimVerdict, Doubt
 from analysis.regime import is_over_subscribed, processes_of
 from lab.model import Condition, GotchaPlan, MetricExpression
+from lab.run.attempts import INTERRUPTED
 from lab.run.attempts import KEY as REPEATED
 from lab.words.record import Environment
 
@@ -202,10 +203,10 @@ def run_doubts(case: Case, claims: Sequence[ClaimVerdict]) -> list[Doubt]:
 def _repeated(case: Case) -> Doubt | None:
     """Pairs that the lab spoiled and did again, with the reason of the last one."""
     found = {
-        (key, t.record.pair): t.record.extra[REPEATED]
+        (key, t.record.pair): spoiled
         for key, own in case.facts.items()
         for t in own
-        if REPEATED in t.record.extra
+        if (spoiled := [one for one in t.record.extra.get(REPEATED, ()) if one != INTERRUPTED])
     }
     if not found:
         return None

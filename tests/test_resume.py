@@ -86,6 +86,8 @@ def test_both_arms_of_a_pair_that_was_cut_are_measured_again_and_the_first_is_ke
     assert attempt_folder(run, cut, 1).exists
     again = [run.trial(t.gotcha, t.condition, t.pair, t.variant).record for t in run.plan.trials[2:4]]
     assert [one.extra["repeated"] for one in again] == [["the run was interrupted in the middle of this pair"]] * 2
+    doubts = {doubt.id for doubt in judge_run(RunFolder(run.path)).gotchas[0].doubts}
+    assert "repeated_pairs" not in doubts, "an interruption says nothing against the machine"
 
 
 def test_an_attempt_that_was_kept_before_the_interruption_is_not_written_over(

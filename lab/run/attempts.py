@@ -10,6 +10,8 @@ from lab.store import RunFolder, TrialFolder
 from lab.words.errors import StoreError
 from lab.words.record import TrialRecord
 
+INTERRUPTED = "the run was interrupted in the middle of this pair"
+"""The one reason that says nothing against the machine."""
 KEY = "repeated"
 """In ``TrialRecord.extra``: why each earlier attempt of this trial's pair was spoiled, in order."""
 
@@ -43,7 +45,7 @@ def resumed(run: RunFolder, pair: Sequence[TrialPlan]) -> list[str]:
     reasons = ["done again before the run was interrupted"] * max(numbers, default=0)
     begun = [t for t in pair if run.trial(t.gotcha, t.condition, t.pair, t.variant).exists]
     if begun:
-        reasons.append("the run was interrupted in the middle of this pair")
+        reasons.append(INTERRUPTED)
         keep_aside(run, begun, len(reasons))
     return reasons
 
