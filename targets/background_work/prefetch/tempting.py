@@ -30,7 +30,9 @@ STARTED = """INSERT INTO runs (job_id, seconds, started_at) VALUES (%s, %s, cloc
 FINISHED = """UPDATE runs SET finished_at = clock_timestamp(), results = results + 1
     WHERE job_id = %s AND finished_at IS NULL RETURNING true"""
 
-celery_app = Celery("renderings", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+BROKER_URL = os.environ.get("AMQP_URL") or os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+
+celery_app = Celery("renderings", broker=BROKER_URL)
 celery_app.conf.update(
     task_ignore_result=True, task_serializer="json", accept_content=["json"], task_soft_time_limit=300, task_time_limit=360,
     broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5, "connect_retries_timeout": 2},
