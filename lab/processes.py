@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,6 +129,7 @@ class Guard:
     def __enter__(self) -> Self:
         self._marker = secrets.token_hex(8)
         self._children: list[Child] = []
+        self._asking = threading.Lock()
         read_end, self._write_end = os.pipe()
         self._guard = subprocess.Popen(
             [sys.executable, "-S", "-E", guard_module.__file__, self._marker], stdin=read_end, stdout=subprocess.PIPE,
@@ -155,17 +157,20 @@ class Guard:
 
     def _tell(self, line: str, *, answer: bool = False) -> None:
         gone = ServerError("the guard process is gone", "Start the lab again.")
-        try:
-            os.write(self._write_end, f"{line}\n".encode())
-        except OSError as error:
-            raise gone from error
-        if answer:
-            assert self._guard.stdout is not None
-            if not self._guard.stdout.readline():
-                raise gone
+        # Services start on threads, and a line that arrives while two threads are in readline() is lost to both: one asks at a time.
+        with self._asking:
+            try:
+                os.write(self._write_end, f"{line}\n".encode())
+            except OSError as error:
+                raise gone from error
+            if answer:
+                assert self._guard.stdout is not None
+                if not self._guard.stdout.readline():
+                    raise gone
 
     def _forget(self, pid: int) -> None:
-        self._children = [child for child in self._children if child.pid != pid]
+        with self._asking:
+            self._children = [child for child in self._children if child.pid != pid]
         with contextlib.suppress(
             ServerError
         ):  # a guard that is gone remembers nothing; what follows a stop must still be done
@@ -225,7 +230,8 @@ class Guard:
                     text=True, **identity,  # type: ignore[call-overload]
                 )  # fmt: skip
             child = Child(process, name, log_path, stop_signal, self._forget)
-            self._children.append(child)
+            with self._asking:
+                self._children.append(child)
             self._tell(f"group {process.pid} {stop_signal}", answer=True)
             assert process.stdin is not None
             process.stdin.write("go\n")

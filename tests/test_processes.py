@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,21 @@ def test_a_temporary_folder_of_a_block_is_gone_after_it_and_no_longer_the_guards
     assert folder.exists()
     folder.rmdir()
     guard.__enter__()
+
+
+def test_services_that_start_at_once_all_hear_of_the_guard(guard: Guard) -> None:
+    """A line that came while two threads were in readline() was lost to both, and the start of a service hung."""
+
+    def ask() -> None:
+        for _ in range(300):
+            guard._tell("group 999999999 15", answer=True)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_a_guard_that_was_killed_leaves_nothing_behind(tmp_path: Path) -> None:
