@@ -16,7 +16,7 @@ from lab.run.attempts import attempt_folder, keep_aside
 from lab.run.runner import Live, run_s
 from lab.store import RunFolder, TrialFolder
 from lab.words.errors import UsageError
-from lab.words.record import TrialRecord
+from lab.words.record import GeneratorSeen, TrialRecord
 from tests.fakes import FakeExecutor
 from tests.machine import SLUG, Machine, fast_executor, requested
 
@@ -185,3 +185,20 @@ def test_the_time_that_is_told_is_that_of_what_is_left(tmp_path: Path, monkeypat
     assert left and run_s(run.plan, run) == pytest.approx(run_s(run.plan) / 2, rel=0.2)
     go_on(run)
     assert run_s(run.plan, run) == 0
+
+
+def test_the_share_under_load_counts_each_second_once_and_only_those_of_this_session(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    trials = []
+    # An earlier session, then two arms of a duet that share their seconds, then a trial with a warm-up of a second.
+    for variant, start_s, end_s, warmup_s in (("naive", 1, 9, 0), ("a", 20, 23, 0), ("b", 20, 24, 0), ("c", 31, 33, 1)):
+        trial = TrialPlan(SLUG, "1-s", 0, variant, 7)
+        seen = GeneratorSeen(1, 1, 0, (), 0.0, 0.0, "", warmup_s=float(warmup_s))
+        run.trial(SLUG, "1-s", 0, variant).write(
+            TrialRecord(
+                SLUG, "1-s", 0, variant, 7, "ok", load_started_ns=start_s * 10**9, load_ended_ns=end_s * 10**9, generator=seen
+            )
+        )  # fmt: skip
+        trials.append(trial)
+    trials.append(TrialPlan(SLUG, "1-s", 0, "never done", 7))
+    assert session.under_load_s(run, trials, 10 * 10**9) == pytest.approx(4 + 3)

@@ -1,6 +1,7 @@
 """One invocation of the lab from names to trials on disk: services up, plan registered, trials done, everything down."""
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab.catalog import Catalog
-from lab.model import GotchaPlan, RunPlan, SecondLook, Server
+from lab.model import GotchaPlan, RunPlan, SecondLook, Server, TrialPlan
 from lab.observe.machine import capture
 from lab.run.grid import as_grid
 from lab.run.pairs_only import pairs_only
@@ -205,6 +206,21 @@ def _alone_in(folder: RunFolder) -> Iterator[None]:
         yield
 
 
+def under_load_s(folder: RunFolder, trials: Sequence[TrialPlan], since_ns: int) -> float:
+    """How many seconds since then some load was on (warm-up included), of the last attempt of each trial; the rest is starting and stopping."""
+    stretches = []
+    for t in trials:
+        trial = folder.trial(t.gotcha, t.condition, t.pair, t.variant)
+        if trial.exists and (record := trial.record).load_started_ns >= since_ns:
+            warmup_s = (record.generator.warmup_s if record.generator else None) or 0.0
+            stretches.append((record.load_started_ns - int(warmup_s * 1e9), record.load_ended_ns))
+    total, until = 0, since_ns
+    for start, end in sorted(stretches):  # the arms of a duet share theirs
+        total += max(0, end - max(start, until))
+        until = max(until, end)
+    return total / 1e9
+
+
 def _carry_out(
     plan: RunPlan, folder: RunFolder, mode: str, processes: int, quiet: bool, spoiled: Spoiled,
     undecided: Callable[[RunFolder], Sequence[Undecided]],
@@ -219,7 +235,7 @@ def _carry_out(
         f"{gotchas_text}, {len(plan.trials)} trials{f', {there} done' if there else ''}, about {duration(left)}, {plan.mode}, "
         f"seed {plan.seed}: {folder.path}"
     )
-    started = datetime.now(UTC)
+    began_ns = time.monotonic_ns()
     try:
         with _alone_in(folder), Services(_needs(plan), mode=mode, log_folder=folder.path / "services") as services:
             services.guard.sweep(folder.path)
@@ -236,5 +252,6 @@ def _carry_out(
         interrupted = True
     every = (*plan.trials, *folder.added)
     done = sum(folder.trial(t.gotcha, t.condition, t.pair, t.variant).exists for t in every)
-    say(f"{done} trials in {duration((datetime.now(UTC) - started).total_seconds())}")
+    took_s = time.monotonic() - began_ns / 1e9
+    say(f"{done} trials in {duration(took_s)}, {under_load_s(folder, every, began_ns) / took_s:.0%} of it under load")
     return Session(folder, done, len(every), failed, interrupted)
