@@ -323,3 +323,33 @@ def test_two_processes_count_as_one(tmp_path: Path) -> None:
     assert np.unique(load.column("outcome")).tolist() == [0]
     assert (load.seen.processes, load.seen.connections_peak) == (2, 5)
     load.assert_counted()
+
+
+OVERRIDDEN = """
+class First(LabUser):
+    @task
+    def act(self):
+        self.get("/first", name="first")
+
+    @task
+    def look(self):
+        self.get("/look", name="look")
+
+class Second(First):
+    @task
+    def act(self):
+        self.get("/second", name="second")
+"""
+
+
+def test_a_task_that_a_subclass_writes_anew_replaces_the_inherited_one(tmp_path: Path) -> None:
+    """Locust collects both; a scenario did half of its requests with the task of another class."""
+    paths: set[str] = set()
+
+    async def answering(asked: Asked) -> Answer:
+        paths.add(asked.path)
+        return Answer()
+
+    with little_server(answering) as server:
+        drive(tmp_path, OVERRIDDEN, server.url, Condition("c", ClosedLoad(2, requests=60), user="Second"))
+    assert paths == {"/second", "/look"}

@@ -46,6 +46,11 @@ class LabUser(User):  # type: ignore[misc]
     timeout_s: ClassVar[float] = 30.0
     state: ClassVar[LoadState | None] = None  # set by the lab's child; None by hand
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A task that a class writes anew replaces the inherited one; Locust would do both, in turn."""
+        super().__init_subclass__(**options)
+        cls.tasks = [one for one in cls.tasks if getattr(cls, getattr(one, "__name__", ""), one) is one]
+
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         state = type(self).state

@@ -371,6 +371,9 @@ SCENARIO = Scenario(
         ledger={"lost": each.final("forgotten"), "doubled": each.final("repeated"), "buried": each.final("buried")},
         variants=("correct", "with_procrastinate_rescue"),
         also=("poison",),
+        limits={
+            "with_procrastinate_rescue: PostgreSQL stalls": "A stall shorter than its time-out is waited for, and not logged."
+        },
         without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY, "with_procrastinate_rescue: poison job"),  # correct uses neither
     ),
     claims=(

@@ -216,6 +216,9 @@ SCENARIO = Scenario(
         "{made.predicted:.0f}), and {one_each:.0f} when the handler is cancelled with its client."
     ),
     survival=Survival(
+        limits={
+            "correct: upstream stalls": "A stall that is shorter than its time-out is waited for: answers are late, and nothing is logged."
+        },
         user="Steady",
         answer_within_s=4.5,
         recover_within_s=3.0,

@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with (
-        Redis.from_url(os.environ["REDIS_URL"], socket_timeout=1, socket_connect_timeout=1) as app.state.redis,
+        Redis.from_url(
+            os.environ["REDIS_URL"], protocol=2, socket_timeout=1, socket_connect_timeout=1
+        ) as app.state.redis,
         httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=PAYMENT_TIMEOUT_S) as app.state.payments,
         asyncpg.create_pool(
             os.environ["DATABASE_URL"], max_size=POOL_SIZE, command_timeout=DATABASE_TIMEOUT_S

@@ -43,13 +43,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.secret = os.environ["JWT_SECRET"]  # 32 bytes or more, the same in every worker
     app.state.life_s = int(os.environ.get("ACCESS_TOKEN_LIFE_S", "60"))
     pool = BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"],
-        max_connections=32,
-        timeout=0.5,  # for a free connection
-        socket_connect_timeout=0.5,
-        socket_timeout=0.5,
+        os.environ["REDIS_URL"], max_connections=32, timeout=0.5, socket_connect_timeout=0.5, socket_timeout=0.5,
+        protocol=2,  # with RESP3 redis-py 8.1 uses a connection again that Redis has closed
         retry=Retry(NoBackoff(), 0),
-    )
+    )  # fmt: skip
     async with Redis.from_pool(pool) as app.state.redis:
         app.state.rotate = app.state.redis.register_script(ROTATE)
         yield

@@ -37,6 +37,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Every request waits for this look-up, so it must fail fast: redis-py's own time-outs are five seconds each.
     pool = BlockingConnectionPool.from_url(
         os.environ["REDIS_URL"],
+        protocol=2,  # with RESP3 redis-py 8.1 uses a connection again that Redis has closed
         max_connections=32,
         timeout=0.5,  # for a free connection
         socket_connect_timeout=0.5,

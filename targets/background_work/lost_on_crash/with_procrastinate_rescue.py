@@ -90,8 +90,12 @@ async def welcome(context: procrastinate.JobContext, user_id: int) -> None:
     state: Any = context.additional_context["state"]
     # The provider sends a mail with this key once, however often it is asked.
     key = {"Idempotency-Key": f"welcome-{user_id}"}
-    answer = await state.mail.post("/mails/welcome", json={"user_id": user_id}, headers=key)
-    answer.raise_for_status()
+    try:
+        answer = await state.mail.post("/mails/welcome", json={"user_id": user_id}, headers=key)
+        answer.raise_for_status()
+    except httpx2.HTTPError as problem:  # a try that will be repeated is no error for procrastinate's log
+        log.warning("the welcome of user %d has to wait: %r", user_id, problem)
+        raise
     async with state.database.connection(timeout=DATABASE_TIMEOUT_S) as connection:
         await connection.execute(RECORD, {"user_id": user_id})
 

@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
     redis_pool = BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5
-    )
+        os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5
+    )  # fmt: skip
     app.state.refreshing = None
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,

@@ -18,7 +18,8 @@ REPORT_KEY = "report:daily_sales"
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=50, timeout=5)
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
+    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=5)
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,
         asyncpg.create_pool(os.environ["DATABASE_URL"], max_size=POOL_SIZE, command_timeout=5) as app.state.database,

@@ -30,8 +30,8 @@ building: dict[str, asyncio.Task[bytes | str]] = {}  # keeps the tasks alive: th
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     redis_pool = BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5
-    )
+        os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5
+    )  # fmt: skip
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,
         asyncpg.create_pool(

@@ -24,7 +24,8 @@ RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=50, timeout=5)
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
+    redis_pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=5)
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,
         asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=POOL_SIZE, max_size=POOL_SIZE) as app.state.database,

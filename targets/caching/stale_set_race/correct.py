@@ -44,8 +44,9 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
     redis_pool = BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5,
+        os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=1, socket_timeout=0.5, socket_connect_timeout=0.5,
         decode_responses=True,
     )  # fmt: skip
     async with (

@@ -15,8 +15,9 @@ CACHE_TTL_S = 60
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
     redis_pool = BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=50, timeout=5, decode_responses=True
+        os.environ["REDIS_URL"], protocol=2, max_connections=50, timeout=5, decode_responses=True
     )
     async with (
         Redis.from_pool(redis_pool) as app.state.cache,

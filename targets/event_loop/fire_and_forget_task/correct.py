@@ -32,7 +32,7 @@ async def collect_garbage() -> None:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Weak, so that an order that is over takes its entry along and the registry does not grow.
     app.state.tasks, app.state.approvals = set[asyncio.Task[None]](), WeakValueDictionary[int, asyncio.Event]()
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], timeout=1, socket_timeout=1, socket_connect_timeout=1)  # fmt: skip
+    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], protocol=2, timeout=1, socket_timeout=1, socket_connect_timeout=1)  # fmt: skip
     async with (
         httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=SUPPLIER_TIMEOUT_S) as app.state.supplier,
         Redis.from_pool(pool) as app.state.redis,

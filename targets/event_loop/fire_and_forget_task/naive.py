@@ -32,7 +32,8 @@ async def collect_garbage() -> None:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Weak, so that an order that is over takes its entry along and the registry does not grow.
     app.state.approvals = WeakValueDictionary[int, asyncio.Event]()
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], timeout=1, socket_timeout=1, socket_connect_timeout=1)  # fmt: skip
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
+    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], protocol=2, timeout=1, socket_timeout=1, socket_connect_timeout=1)  # fmt: skip
     async with (
         httpx2.AsyncClient(base_url=os.environ["UPSTREAM_URL"], timeout=SUPPLIER_TIMEOUT_S) as app.state.supplier,
         Redis.from_pool(pool) as app.state.redis,

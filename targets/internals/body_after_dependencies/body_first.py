@@ -33,7 +33,10 @@ AWAY = (
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     waits = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=32, timeout=0.5, **waits)
+    # With RESP3 redis-py 8.1 uses a connection again that Redis has closed.
+    pool = BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], protocol=2, max_connections=32, timeout=0.5, **waits
+    )
     url = os.environ["DATABASE_URL"]
     async with (
         Redis.from_pool(pool) as app.state.redis,
