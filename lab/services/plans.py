@@ -22,7 +22,8 @@ def _walk(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _visited(node: Mapping[str, Any]) -> float:
-    if not str(node["Node Type"]).endswith(SCANS):
+    kind = str(node["Node Type"])
+    if not kind.endswith(SCANS) or kind == "Bitmap Index Scan":  # its rows are visited by the Bitmap Heap Scan above it
         return 0
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     return float((node.get("Actual Rows", 0) + removed) * node.get("Actual Loops", 1))
