@@ -1,0 +1,53 @@
+"""Queues renderings for Celery in a background task, after the answer."""
+
+import logging
+import os
+import uuid
+from typing import Annotated
+
+from celery import Celery
+from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
+from pydantic import BaseModel, Field
+from redis import RedisError
+
+log = logging.getLogger(__name__)
+celery_app = Celery("renderings", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+celery_app.conf.update(task_ignore_result=True, task_serializer="json", accept_content=["json"])
+app = FastAPI()
+
+
+class NewRendering(BaseModel):
+    template: Annotated[str, Field(pattern="^[a-z0-9-]{1,50}$")]
+
+
+class Rendering(BaseModel):
+    job_id: str
+
+
+async def broker_away(request: Request, problem: Exception) -> JSONResponse:
+    log.warning("cannot queue: %r", problem)
+    return JSONResponse({"detail": "The queue is away"}, 503, {"Retry-After": "1"})
+
+
+for kind in (OSError, OperationalError, RedisError):
+    app.add_exception_handler(kind, broker_away)
+
+
+@celery_app.task(name="render")  # type: ignore[untyped-decorator]
+def render(job_id: str, template: str) -> None:
+    log.info("rendering %s for %s", template, job_id)
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.post("/renderings", status_code=202)
+async def start_rendering(new: NewRendering, tasks: BackgroundTasks) -> Rendering:
+    job_id = uuid.uuid4().hex
+    # In a thread, after the answer: whether the job was queued nobody is told.
+    tasks.add_task(render.delay, job_id, new.template)
+    return Rendering(job_id=job_id)
