@@ -1,8 +1,8 @@
 """P pooled connections that were closed are P failed commands, if the pool does not look at a connection before it hands it out.
 
-redis-py's asyncio pools ask can_read() of a connection that they hand out: a closed one is opened again.  In 8.1 the answer is ignored
-where maintenance notifications are on, and they are on where the server speaks RESP3 (redis/asyncio/connection.py, ensure_connection; redis-py 8.1).  After a restart
-of Redis, a failover or an idle time-out each pooled connection of each process fails once.  With RESP2, or with redis-py 7, none does.
+redis-py's asyncio pools ask can_read() of a connection that they hand out: a closed one is opened again.  In 8.1 the answer is ignored where
+maintenance notifications are on, and they are on with RESP3 (redis/asyncio/connection.py, ensure_connection).  After a restart of Redis, a failover
+or an idle time-out each pooled connection of each process fails once.  With RESP2, or with redis-py 7, none does.
 """
 
 from locust import task
