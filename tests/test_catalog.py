@@ -7,6 +7,7 @@ import pytest
 
 from lab import catalog as catalog_module
 from lab.catalog import Catalog
+from lab.catalog.describe import content_hash, measured_files
 from lab.catalog.scaffold import scaffold
 from lab.cli.options import selected
 from lab.model import Server
@@ -124,3 +125,15 @@ def test_a_broken_gotcha_is_never_left_out_of_all_in_silence(tree: Path) -> None
         with pytest.raises(UsageError, match="caching/my_gotcha: SyntaxError"):
             selected(catalog, [], topic, 0, not topic)
     assert selected(catalog, ["other"], "", 0, False) == ["caching/other"]
+
+
+def test_what_a_readme_says_is_no_part_of_what_is_measured(tmp_path: Path) -> None:
+    scenario, target = tmp_path / "a.py", tmp_path / "a"
+    target.mkdir()
+    for path in (scenario, target / "naive.py", target / "table.sql", target / "README.md"):
+        path.write_text("x")
+    before = content_hash(measured_files(scenario, target))
+    (target / "README.md").write_text("found: 400 of 100")
+    assert content_hash(measured_files(scenario, target)) == before
+    (target / "table.sql").write_text("y")
+    assert content_hash(measured_files(scenario, target)) != before

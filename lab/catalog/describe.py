@@ -137,6 +137,11 @@ def register(claim: Claim, conditions: Sequence[Condition], origins: Mapping[str
     return ClaimPlan(**same, headline=headline, predictions=predictions)
 
 
+def measured_files(scenario: Path, target: Path) -> list[Path]:
+    """The files of a gotcha that a measurement depends on: its README says what was found and is none of them."""
+    return [scenario, *(one for one in target.iterdir() if one.is_file() and one.suffix != ".md")]
+
+
 def content_hash(paths: Iterable[Path]) -> str:
     """A short hash of files' names and contents."""
     digest = hashlib.sha256()
@@ -180,7 +185,7 @@ def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan
     charts = tuple(replace(chart, conditions=_now_called(chart, scenario, conditions)) for chart in scenario.charts)
     return GotchaPlan(
         **same, charts=charts, slug=slug, variants=variants_in(target), conditions=(*conditions, *faults), claims=tuple(claims),
-        content_hash=content_hash([path, *(one for one in target.iterdir() if one.is_file())]),
+        content_hash=content_hash(measured_files(path, target)),
     )  # fmt: skip
 
 
