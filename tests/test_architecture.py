@@ -80,6 +80,7 @@ def test_analysis_starts_nothing(path: Path) -> None:
         "lab.target.inside.rows",
         "lab.run.grid",
         "lab.catalog.faults",
+        "lab.catalog.hashes",
         "lab.run.attempts",
         "lab.store",
         "lab.locate",

@@ -7,7 +7,7 @@ import pytest
 
 from lab import catalog as catalog_module
 from lab.catalog import Catalog
-from lab.catalog.describe import content_hash, measured_files
+from lab.catalog.hashes import content_hash, measured_files
 from lab.catalog.scaffold import scaffold
 from lab.cli.options import selected
 from lab.model import Server

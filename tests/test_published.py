@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.origins import origins_of, stale_gotchas
 from analysis.publish import PUBLISHED, verdicts_of
 from analysis.report.matrix import BEGIN, END, RESULTS_BEGIN, RESULTS_END, matrix_markdown, results_markdown
 from lab.cli.options import TOUR
@@ -22,7 +23,9 @@ def readme() -> str:
 
 def test_the_readme_shows_the_published_verdicts() -> None:
     matrix = readme().partition(BEGIN)[2].partition(END)[0].strip()
-    assert matrix == matrix_markdown(verdicts_of(RUN), RUN.plan.gotchas).strip(), "run `bench.py publish`"
+    plans = RUN.plan.gotchas
+    now = matrix_markdown(verdicts_of(RUN), plans, origins_of(RUN.path), stale_gotchas(RUN.path, plans, ROOT))
+    assert matrix == now.strip(), "run `bench.py publish --refresh`"
 
 
 def test_the_readme_begins_with_the_published_results() -> None:

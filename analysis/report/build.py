@@ -3,8 +3,9 @@
 import json
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from analysis.charts.model import ChartData
 from analysis.charts.style import page_css, token_of
 from analysis.charts.units import human
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from analysis.origins import Origin, environment_of, origins_of, stale_gotchas
 from analysis.report import pages, prose, words
 from analysis.report.code import code_css, comparisons
 from analysis.report.costs import cost, how_sure
@@ -36,7 +38,10 @@ STAMP = "report.json"
 
 @dataclass(frozen=True)
 class Site:
-    """What every page of one report is made from.  ``raw`` is the way from the report's root to the run, "" where it stands elsewhere."""
+    """What every page of one report is made from.  ``raw`` is the way from the report's root to the run, "" where it stands elsewhere.
+
+    ``origins`` has the run of each gotcha where they come from several (the published set), ``stale`` what has changed since, by slug.
+    """
 
     run: RunFolder
     plan: RunPlan
@@ -45,6 +50,8 @@ class Site:
     root: Path
     raw: str
     selftest: Mapping[str, Any] | None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def seen(claim: ClaimVerdict) -> str:
@@ -108,7 +115,8 @@ def build_report(
         raise UsageError(f"{target} is not an earlier report", "Name a folder that does not exist yet.")
     inside = target.is_relative_to(run.path)
     raw = "../" * len(target.relative_to(run.path).parts) if inside else ""
-    site = Site(run, run.plan, environment, verdicts, project_root, raw, selftest)
+    stale = stale_gotchas(run.path, run.plan.gotchas, project_root)
+    site = Site(run, run.plan, environment, verdicts, project_root, raw, selftest, origins_of(run.path), stale)
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         aside.mkdir(parents=True)
@@ -175,8 +183,15 @@ def _index_page(site: Site, pages_of: Templates) -> str:
         source=pages.source_claims(plans, {slug: one.verdict for slug, one in judged.items()}),
         limitations=words.LIMITATIONS, topics=sorted({plan.topic for plan, _ in rows}, key=words.topic_words),
         parts=sorted({part for plan, _ in rows for part in plan.parts}),
-        regime=_shared_regime([verdict for _, verdict in rows]),
+        regime=_shared_regime([verdict for _, verdict in rows]), runs=_runs(site.origins),
     )  # fmt: skip
+
+
+def _runs(origins: Mapping[str, Origin]) -> list[tuple[Origin, int]]:
+    """The runs that a published set comes from, newest first, each with how many gotchas are from it."""
+    by_run = {origin.run: origin for origin in origins.values()}
+    counted = Counter(origin.run for origin in origins.values())
+    return [(by_run[run], counted[run]) for run in sorted(by_run, key=lambda run: by_run[run].created_at, reverse=True)]
 
 
 def _shared_regime(verdicts: list[GotchaVerdict]) -> dict[str, str]:
@@ -191,6 +206,8 @@ def _gotcha_page(
     site: Site, pages_of: Templates, plan: GotchaPlan, verdict: GotchaVerdict, out: Path, old: Path | None, repaint: bool
 ) -> str:  # fmt: skip
     labels = {c.key: c.label for c in plan.conditions}
+    origin = site.origins.get(plan.slug)
+    environment = environment_of(site.run.path, origin) if origin else site.environment
     folders = site.run.trials(plan.slug)
     drawn = draw_all(ChartData(plan, verdict, lambda: folders), out, old, repaint=repaint)
     mechanism = mechanism_index(plan)
@@ -209,7 +226,8 @@ def _gotcha_page(
         forest=next((one for one in drawn if one.is_forest), None),
         more=[one for i, one in enumerate(drawn) if i not in shown], columns=columns, conditions=conditions,
         gates=pages.gate_rows(verdict.gates, labels), source=[one for one in source if one.judges],
-        command=pages.repeat_command(site.plan, plan.slug), trials=_raw_links(site, folders, labels),
+        command=origin.command if origin else pages.repeat_command(site.plan, plan.slug), environment=environment,
+        origin=origin, stale=site.stale.get(plan.slug, ""), trials=_raw_links(site, folders, labels),
         neighbours=_neighbours(site, plan.slug), hold_columns=hold_columns, holds=holds, survived=survived_text(survival_table(plan, verdict)),
     )  # fmt: skip
 

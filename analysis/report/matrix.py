@@ -5,6 +5,7 @@ from pathlib import Path
 
 from analysis import summary
 from analysis.model import ClaimVerdict, GotchaVerdict, RunVerdicts
+from analysis.origins import Origin
 from analysis.report.costs import cost
 from analysis.report.figures import measured_text, predicted_text, short_reason
 from analysis.report.words import SURVIVES, VERDICTS, topic_words
@@ -77,10 +78,30 @@ def _led(verdict: GotchaVerdict) -> str:
     return "<br>".join(f"{kind}: **{_cell(measured(claim))}**, {_cell(claim.statement)}" for kind, claim in found)
 
 
-def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
-    """A table, one row a gotcha in the order of topics; gotchas without a verdict say so."""
+def _measured_when(origins: Mapping[str, Origin], stale: Mapping[str, str]) -> list[str]:
+    """The sentence above the table: from when the figures are and how many are not of today; nothing for a single run."""
+    if not origins:
+        return []
+    days = sorted({origin.day for origin in origins.values()})
+    when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
+    text = f"{len(origins)} gotchas, measured {when}"
+    if stale:
+        text += f"; {len(stale)} of them before the last change of their code or versions: marked ↻, measure again before you rely on them"
+    return [f"{text}.", ""]
+
+
+def matrix_markdown(
+    verdicts: RunVerdicts, plans: Sequence[GotchaPlan], origins: Mapping[str, Origin] | None = None,
+    stale: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
+    """A table, one row a gotcha in the order of topics; gotchas without a verdict say so.
+
+    ``origins`` has the run of each gotcha where they come from several, ``stale`` those that have changed since.
+    """
     by_slug: Mapping[str, GotchaVerdict] = {one.gotcha: one for one in verdicts.gotchas}
-    lines = [f"| Gotcha | Naive → fixed | Cost of the fix | {SURVIVES[0]} | Checks |", "|---|---|---|---|---|"]
+    stale = stale or {}
+    lines = _measured_when(origins or {}, stale)
+    lines += [f"| Gotcha | Naive → fixed | Cost of the fix | {SURVIVES[0]} | Checks |", "|---|---|---|---|---|"]
     for plan in sorted(plans, key=lambda one: (topic_words(one.topic), one.title)):
         verdict = by_slug.get(plan.slug)
         link = f"[{_cell(plan.title)}](targets/{plan.slug}/README.md)<br>{_cell(plan.claim)}"
@@ -91,6 +112,7 @@ def matrix_markdown(verdicts: RunVerdicts, plans: Sequence[GotchaPlan]) -> str:
         finding = f"**{_cell(told)}**" if told else _led(verdict)
         survived = survived_text(survival_table(plan, verdict))
         badge = f"{word.symbol} {word.label}<br>{summary.standing_of(verdict.claims).text}"
+        badge += "<br>↻" if plan.slug in stale else ""
         lines.append(f"| {link} | {finding} | {_cell(cost(verdict))} | {survived} | {badge} |")
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,6 @@ scenario imports locust, which monkey-patches the whole process with gevent.  Ou
 
 import argparse
 import difflib
-import hashlib
 import importlib.util
 import json
 import re
@@ -22,6 +21,7 @@ from typing import Any
 
 from lab.catalog.asked import require_values
 from lab.catalog.faults import survival_of
+from lab.catalog.hashes import content_hash, measured_files
 from lab.model import (
     Chart,
     Claim,
@@ -135,19 +135,6 @@ def register(claim: Claim, conditions: Sequence[Condition], origins: Mapping[str
     same = {field.name: getattr(claim, field.name) for field in fields(ClaimPlan)
             if field.name not in ("headline", "predictions")}  # fmt: skip
     return ClaimPlan(**same, headline=headline, predictions=predictions)
-
-
-def measured_files(scenario: Path, target: Path) -> list[Path]:
-    """The files of a gotcha that a measurement depends on: its README says what was found and is none of them."""
-    return [scenario, *(one for one in target.iterdir() if one.is_file() and one.suffix != ".md")]
-
-
-def content_hash(paths: Iterable[Path]) -> str:
-    """A short hash of files' names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def plan_of(slug: str, root: Path, servers: Sequence[Server] = ()) -> GotchaPlan:

@@ -96,18 +96,41 @@ def report(
 @app.command()
 def publish(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, or its folder; the newest by default.")] = "",
+    gotchas: Annotated[list[str] | None, typer.Argument(help="Only these of the run.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="A quick run may take the place of a published full one.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="No run: build what is published again and mark what has changed since.")
+    ] = False,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Make a run the published one: its plan, verdicts and report in results/published, the matrix in the README."""
+    """Take the gotchas of a run into results/published, one by one, and renew the matrix in the README.
+
+    What is published of other gotchas stays. A gotcha with missing trials is left out, and so is one of which a richer run (full before
+    faults before quick) is published and still of today.
+    """
+    from analysis import publish as publishing
     from analysis.finish import finish
-    from analysis.publish import publish as publish_run
+    from lab.catalog import Catalog
     from lab.store import find_run
 
+    readme = ROOT / "README.md"
+    if refresh:
+        if run:
+            raise UsageError("--refresh takes no run", "It builds again what is published.")
+        where = publishing.refresh(DEFAULT_RESULTS, readme, TOUR)
+        out({"format_version": 1, "published": str(where)}) if as_json else say(str(where))
+        return
     found = find_run(results, run)
+    only = [Catalog().resolve(name) for name in gotchas or []]
     finish(found)
-    where = publish_run(found, DEFAULT_RESULTS, ROOT / "README.md", TOUR)
+    done = publishing.publish(found, DEFAULT_RESULTS, readme, TOUR, only, replace)
     if as_json:
-        out({"format_version": 1, "run": found.name, "published": str(where)})
-    else:
-        say(str(where))
+        document = {"run": found.name, "published": str(done.path), "taken": done.taken, "left": done.left}
+        out({"format_version": 1, **document})
+        return
+    for slug, why in done.left.items():
+        say(f"left out: {slug}: {why}")
+    say(f"{len(done.taken)} gotcha{'s' if len(done.taken) != 1 else ''} published: {done.path}")
