@@ -28,7 +28,7 @@ from lab.words.record import Environment
 def environments_differ(a: Environment | None, b: Environment | None) -> tuple[str, ...]:
     """What differs, in words that name both values."""
     if a is None or b is None:
-        return ("one of the runs did not record its environment",)
+        return ("one of the two has no environment of its own: not recorded, or published from several runs",)
     found = [
         f"{name}: {one} -> {other}"
         for name, one, other in (
@@ -47,7 +47,7 @@ def environments_differ(a: Environment | None, b: Environment | None) -> tuple[s
 def why_not_timed(a: StoredRun, b: StoredRun) -> str:
     """Why what varies cannot be compared between these two at all, and what to do; "" where it can."""
     if a.environment is None or b.environment is None:
-        return "one of the runs did not record its environment: run it again"
+        return "one of the two has no environment of its own (not recorded, or published from several runs): compare single runs"
     if a.environment.machine != b.environment.machine:
         return "another machine: only counts that do not vary are compared; run both on one machine"
     if a.plan.mode != b.plan.mode:

@@ -20,7 +20,10 @@ DRAWING = {"matplotlib", "pandas"}
 
 @dataclass(frozen=True)
 class Origin:
-    """The run of one published gotcha.  ``environment`` is its file below the published folder, ``command`` repeats the run."""
+    """The run of one published gotcha.  ``environment`` is its file below the published folder, ``command`` repeats the run.
+
+    ``faults`` is the run in which its faults were tried where that was another one.
+    """
 
     run: str
     mode: Mode
@@ -28,6 +31,7 @@ class Origin:
     created_at: str
     command: str
     environment: str
+    faults: "Origin | None" = None
 
     @property
     def day(self) -> str:

@@ -7,9 +7,10 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis.combined import Part, combined
 from analysis.model import GotchaVerdict, RunVerdicts
 from analysis.origins import FILE, Mode, Origin, Origins, origins_of, stale_gotchas
 from analysis.report.build import STAMP, build_report
@@ -33,8 +34,8 @@ from lab.words.errors import StoreError, UsageError
 
 PUBLISHED = "published"
 LIMIT_BYTES = 60_000_000
-RANKS: tuple[Mode, ...] = ("quick", "faults", "full")
-"""Modes of a run, the poorer before the richer: a poorer one does not take the place of a richer one by itself."""
+RANKS: tuple[Mode, ...] = ("faults", "quick", "full")
+"""Modes of a run, the poorer before the richer: a poorer one does not take the place of a richer one by itself.  Faults add to either."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,26 @@ class Published:
 class _Entry:
     """One gotcha as it will be published; ``folder`` is the run that its environment and charts are copied from."""
 
-    plan: GotchaPlan
-    trials: tuple[TrialPlan, ...]
-    verdict: GotchaVerdict
+    part: Part
     origin: Origin
     folder: RunFolder
-    environment: Path
+    environments: Mapping[str, Path]
+    """By their places in the published folder."""
+
+    @property
+    def plan(self) -> GotchaPlan:
+        """What was planned."""
+        return self.part.plan
+
+    @property
+    def trials(self) -> tuple[TrialPlan, ...]:
+        """The trials of the plan."""
+        return self.part.trials
+
+    @property
+    def verdict(self) -> GotchaVerdict:
+        """What came of it."""
+        return self.part.verdict
 
     @property
     def charts(self) -> Path:
@@ -90,10 +105,11 @@ def publish(
     for slug, entry in _entries(run, _single_origins(run)).items():
         if only and slug not in only:
             continue
-        if why := _why_left(run, entry, entries.get(slug), slug in stale or replace_richer):
+        old = entries.get(slug)
+        if why := _why_left(run, entry, old, slug in stale or replace_richer):
             left[slug] = why
         else:
-            entries[slug] = entry
+            entries[slug] = _joined(entry, old)
             taken.append(slug)
     if unknown := [slug for slug in only if slug not in taken and slug not in left]:
         raise UsageError(f"{run.name} has no verdict on {unknown[0]}", "`bench.py verdict RUN` says what it has.")
@@ -117,9 +133,31 @@ def _why_left(run: RunFolder, new: _Entry, old: _Entry | None, may_replace: bool
     missing = [t for t in new.trials if not run.trial(t.gotcha, t.condition, t.pair, t.variant).exists]
     if missing:
         return f"{len(missing)} of {len(new.trials)} trials are missing"
+    same = old is not None and old.plan.content_hash == new.plan.content_hash
+    if old is not None and old.part.has_claims and not new.part.has_claims:
+        return (
+            ""
+            if same
+            else "its faults were tried on other code than what is published: publish a run of its claims first"
+        )
     if old is not None and not may_replace and RANKS.index(new.origin.mode) < RANKS.index(old.origin.mode):
         return f"this run is {new.origin.mode}, the published one of {old.origin.day} is {old.origin.mode}"
     return ""
+
+
+def _joined(new: _Entry, old: _Entry | None) -> _Entry:
+    """The new one; what it has no part of is kept from the old one, as long as that is of the same files."""
+    if old is None or old.plan.content_hash != new.plan.content_hash:
+        return new
+    if new.part.has_claims and not new.part.has_faults and old.part.has_faults:
+        main, survival = new, old
+    elif new.part.has_faults and not new.part.has_claims and old.part.has_claims:
+        main, survival = old, new
+    else:
+        return new
+    tried = survival.origin.faults or replace(survival.origin, faults=None)
+    environments = {**main.environments, tried.environment: survival.environments[tried.environment]}
+    return _Entry(combined(main.part, survival.part), replace(main.origin, faults=tried), main.folder, environments)
 
 
 def _single_origins(run: RunFolder) -> dict[str, Origin]:
@@ -140,9 +178,13 @@ def _entries(run: RunFolder, origins: Mapping[str, Origin]) -> dict[str, _Entry]
     for plan in run.plan.gotchas:
         if plan.slug in judged:
             origin = origins[plan.slug]
-            own, shared = run.path / origin.environment, run.path / "environment.json"
-            trials = tuple(trial for trial in every if trial.gotcha == plan.slug)
-            found[plan.slug] = _Entry(plan, trials, judged[plan.slug], origin, run, own if own.is_file() else shared)
+            places = [one.environment for one in (origin, origin.faults) if one is not None]
+            environments = {
+                place: run.path / place if (run.path / place).is_file() else run.path / "environment.json"
+                for place in places
+            }
+            part = Part(plan, tuple(trial for trial in every if trial.gotcha == plan.slug), judged[plan.slug])
+            found[plan.slug] = _Entry(part, origin, run, environments)
     return found
 
 
@@ -187,13 +229,16 @@ def _assemble(entries: Mapping[str, _Entry], before: RunFolder, fresh: RunFolder
     report = fresh.derived / "report"
     painters = set()
     for one in ordered:
-        copy = fresh.path / one.origin.environment
-        if one.environment.is_file() and not copy.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(one.environment, copy)
+        for place, path in one.environments.items():
+            if path.is_file() and not (fresh.path / place).is_file():
+                (fresh.path / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, fresh.path / place)
         if one.charts.is_dir():
             shutil.copytree(one.charts, report / "charts" / one.charts.name)
             painters.add(_painter(one.folder))
+    environments = list((fresh.path / "environments").glob("*.json"))
+    if len(environments) == 1:  # else the set as a whole has none, and a comparison with it says so
+        shutil.copyfile(environments[0], fresh.path / "environment.json")
     if yardstick.is_file() or (yardstick := before.path / YARDSTICK).is_file():
         shutil.copyfile(yardstick, fresh.path / YARDSTICK)
     if (kept := before.path / "stability").is_dir():

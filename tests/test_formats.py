@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.model import RunVerdicts
+from analysis.origins import environment_of, origins_of
 from lab.model import RunPlan, Server
 from lab.store import RunFolder, TrialFolder
 from lab.words.codec import from_json, to_json
@@ -132,7 +133,11 @@ def test_a_file_that_is_no_json_is_named() -> None:
 
 def test_the_published_run_can_be_read() -> None:
     run = RunFolder(GOLDEN.parent.parent / "results" / "published")
-    assert run.plan.gotchas and run.environment.cores
+    origins = origins_of(run.path)
+    assert run.plan.gotchas and origins.keys() == {plan.slug for plan in run.plan.gotchas}
+    for origin in origins.values():
+        environment = environment_of(run.path, origin)
+        assert environment is not None and environment.cores
 
 
 @pytest.mark.parametrize("number", [1, 2])

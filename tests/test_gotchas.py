@@ -55,7 +55,8 @@ for slug, variant in json.load(sys.stdin):
         out[f"{slug}/{variant}"] = {"error": f"{type(error).__name__}: {error}"}
         continue
     out[f"{slug}/{variant}"] = {
-        "app": type(module.app).__name__, "openapi": module.app.openapi(), "threads": len(set(threading.enumerate()) - before),
+        "app": type(module.app).__name__, "openapi": module.app.openapi() if hasattr(module.app, "openapi") else None,
+        "threads": len(set(threading.enumerate()) - before),
     }
 print(json.dumps(out))
 """
@@ -213,7 +214,7 @@ def test_a_variant_is_a_complete_app_of_its_own(slug: str, variant: str) -> None
 @pytest.mark.parametrize(("slug", "variant"), VARIANTS)
 def test_a_variant_imports_without_services(slug: str, variant: str) -> None:
     seen = imported_one(slug, variant)
-    assert seen["app"] == "FastAPI"
+    assert seen["app"] == ("Starlette" if variant == "starlette" else "FastAPI")
     allowed = THREADS_OF_LIBRARIES.get(f"{slug}/{variant}", 0)
     assert seen["threads"] <= allowed, "a thread was started at import: work belongs into the lifespan"
 
@@ -221,6 +222,7 @@ def test_a_variant_imports_without_services(slug: str, variant: str) -> None:
 @pytest.mark.parametrize("slug", SLUGS)
 def test_all_variants_serve_one_contract(slug: str) -> None:
     documents = {variant: imported_one(slug, variant)["openapi"] for one, variant in VARIANTS if one == slug}
+    documents = {variant: document for variant, document in documents.items() if document}  # bare Starlette describes nothing
     differing = [variant for variant, document in documents.items() if document != documents["naive"]]
     if plan_of(slug)["contract_differs"]:
         assert differing, "contract_differs is set, but the contracts are the same"

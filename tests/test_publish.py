@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from analysis.model import ClaimVerdict, ConditionVerdict, GotchaVerdict, RunVerdicts
 from analysis.origins import origins_of, stale_gotchas
 from analysis.publish import publish, refresh, verdicts_of
 from analysis.report.build import build_report
 from analysis.report.matrix import BEGIN, END, RESULTS_BEGIN, RESULTS_END
 from lab.catalog.hashes import content_hash, measured_files
-from lab.model import RunPlan
+from lab.model import ClaimPlan, ClosedLoad, Condition, GotchaPlan, RunPlan, TrialPlan
 from lab.store import RunFolder, write_bytes
 from lab.words.codec import to_json
 from lab.words.errors import UsageError
-from tests.sample_run import BLOCKED, EVIL, LIMITER, Sample, build
+from tests.sample_run import BLOCKED, EVIL, LIMITER, Sample, build, record
 
 SLUGS = {BLOCKED, LIMITER, EVIL}
 PINS = '[tool.uv]\nconstraint-dependencies = ["fastapi==0.165.0", "pandas==3.1.1"]\n'
@@ -173,3 +174,84 @@ def test_the_published_set_cannot_be_published_into_itself(sample: Sample) -> No
     published = put(sample, sample.run)
     with pytest.raises(UsageError, match="the published set itself"):
         put(sample, published)
+
+
+def tried(sample: Sample, verdict: str, day: int, folder: str = "faults") -> RunFolder:
+    """A run of the faults of one gotcha alone, with one claim of what its fix holds."""
+    fault = Condition("PostgreSQL refuses", ClosedLoad(4), fault="PostgreSQL refuses", quick=False, quick_pairs=1)
+    hold = ClaimPlan(
+        "correct_answers", "hold", "every request is answered", "correct.hold_answer_s", "2", "", "at_most", 0.0, None, fault.key,
+        {fault.key: 2.0},
+    )  # fmt: skip
+    of = next(one for one in sample.plan.gotchas if one.slug == BLOCKED)
+    gotcha = replace(of, conditions=(fault,), claims=(hold,), content_hash=today(sample.root, BLOCKED))
+    path = sample.run.path.with_name(f"202611{day}-090000-{folder}")
+    trial = TrialPlan(BLOCKED, fault.key, 0, "correct", 7)
+    run = RunFolder(path)
+    plan = RunPlan(path.name, "faults", 1, f"2026-11-{day}T09:00:00+00:00", (gotcha,), (trial,), 1)
+    run.write_plan(plan)
+    run.write_environment(sample.run.environment)
+    at = ConditionVerdict(fault.key, 2.0, None, verdict, "", 1)  # type: ignore[arg-type]
+    claim = ClaimVerdict(
+        hold.id, "hold", hold.statement, hold.metric, "s", hold.formula, "", "at_most", 0.0, verdict, fault.key, (at,), False  # type: ignore[arg-type]
+    )  # fmt: skip
+    judged = GotchaVerdict(
+        BLOCKED, of.title, verdict, "held", {}, (claim,), (), (), {fault.key: {"correct": {"hold_answer_s": (0.1,)}}}  # type: ignore[arg-type]
+    )  # fmt: skip
+    write_bytes(run.derived / "verdicts.json", to_json(RunVerdicts(path.name, (judged,))))
+    done = run.trial(trial.gotcha, trial.condition, trial.pair, trial.variant)
+    done.path.mkdir(parents=True)
+    done.write(record(gotcha, trial))
+    build_report(run.path, sample.root)
+    return run
+
+
+def published_one(published: RunFolder) -> tuple[GotchaPlan, GotchaVerdict]:
+    verdict = next(one for one in verdicts_of(published).gotchas if one.gotcha == BLOCKED)
+    return published.plan.gotcha(BLOCKED), verdict
+
+
+def test_faults_of_another_run_are_added_and_kept_when_the_claims_are_measured_anew(sample: Sample) -> None:
+    before = put(sample, sample.run)
+    plan, verdict = published_one(before)
+    after = put(sample, tried(sample, "reproduced", 25))
+    joined, judged = published_one(after)
+    assert [one.fault for one in joined.conditions][-1] == "PostgreSQL refuses"
+    assert len(joined.conditions) == len(plan.conditions) + 1 and len(judged.claims) == len(verdict.claims) + 1
+    assert judged.verdict == "reproduced" and judged.answer == verdict.answer
+    origin = origins_of(after.path)[BLOCKED]
+    assert origin.run == sample.run.name and origin.faults is not None and origin.faults.run == "20261125-090000-faults"
+    again = put(sample, later(sample), [BLOCKED])
+    assert published_one(again)[0].conditions == joined.conditions
+    origin = origins_of(again.path)[BLOCKED]
+    assert origin.day == "2026-11-24" and origin.faults is not None and origin.faults.day == "2026-11-25"
+    newer = put(sample, tried(sample, "larger", 26))
+    assert published_one(newer)[1].verdict == "larger", "the worst of all claims"
+    assert len(published_one(newer)[0].conditions) == len(joined.conditions)
+    page = (newer.derived / "report" / "gotchas" / "event_loop.blocked_loop.html").read_text()
+    assert "20261126-090000-faults" in page
+
+
+def test_faults_that_were_tried_on_other_code_are_not_added(sample: Sample) -> None:
+    put(sample, sample.run)
+    (sample.root / "targets" / BLOCKED / "correct.py").write_text("# mended\n")
+    with pytest.raises(UsageError, match="publish a run of its claims first"):
+        put(sample, tried(sample, "reproduced", 25))
+
+
+def test_faults_of_older_code_go_when_the_claims_are_measured_anew(sample: Sample) -> None:
+    put(sample, sample.run)
+    put(sample, tried(sample, "reproduced", 25))
+    (sample.root / "targets" / BLOCKED / "correct.py").write_text("# mended\n")
+    published = put(sample, later(sample), [BLOCKED])
+    assert origins_of(published.path)[BLOCKED].faults is None
+    assert not any(one.fault for one in published_one(published)[0].conditions)
+
+
+def test_a_gotcha_of_which_only_faults_were_tried_is_published_as_such(sample: Sample) -> None:
+    published = put(sample, tried(sample, "reproduced", 25))
+    assert origins_of(published.path)[BLOCKED].mode == "faults"
+    published = put(sample, later(sample), [BLOCKED])
+    assert (
+        origins_of(published.path)[BLOCKED].mode == "quick" and origins_of(published.path)[BLOCKED].faults is not None
+    )

@@ -10,7 +10,7 @@ Each fault that the scenario's services and server can have is a separate condit
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lab.model import Claim, ClosedLoad, Condition, Event, Proxy, Scenario, Server, Survival, Upstream
@@ -112,10 +112,12 @@ def condition_of(scenario: Scenario, survival: Survival, fault: Fault) -> Condit
     """The condition of one fault.  What the scenario's app speaks to is there under every fault, not only under its own."""
     variants = tuple(one for one in ("naive", *survival.variants) if _meets(survival, one, fault))
     last_s = max((event.at_s for event in fault.events), default=BEGINS_S)
+    servers = {name: replace(one, workers=survival.workers) for name, one in survival.servers.items()}
     upstream = survival.upstream or (Upstream() if "upstream" in scenario.services else None)
     return Condition(
         fault.name, ClosedLoad(survival.users), duration_s=last_s + survival.recover_within_s + MARGIN_S,
-        server=Server(workers=survival.workers), user=survival.user, env=survival.env, events=fault.events, upstream=upstream,
+        server=Server(workers=survival.workers), servers=servers, user=survival.user, env=survival.env, events=fault.events,
+        upstream=upstream,
         celery=survival.celery, proxy=Proxy(fault.where) if fault.where else None,  # type: ignore[arg-type]
         params={"fault": fault.name}, variants=variants, quick=False, quick_pairs=1, fault=fault.name,
         drain_s=max(10.0, survival.answer_within_s + 1.0), setup_sql=survival.setup_sql,

@@ -68,6 +68,7 @@ class LabUser(User):  # type: ignore[misc]
         address = state.address if state else Address(str(environment.host or self.host))
         if state is None:
             check_url(address.url)
+        self.address = address
         self._host, self._base, self._always = address.authority, address.base, dict(address.headers)
         self._connection = Connection(
             address.host, address.port, self.timeout_s, cooperative=state is not None, tls=address.context

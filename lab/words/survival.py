@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lab.words.surroundings import CeleryWorker, Upstream
+from lab.words.surroundings import CeleryWorker, Server, Upstream
 
 OPEN_TRANSACTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
@@ -38,7 +38,7 @@ class Survival:
     ``variants`` are the remedies; the naive app runs beside them for comparison.  ``limits`` maps "variant: fault" to the sentence that
     names a hole which the page names too.  ``also`` adds faults that no service has: of an app with its own processes (``pool``), of jobs
     that can never succeed (``poison``: the user class sends some where ``params["fault"]`` is "poison job").  ``without`` names faults that
-    cannot happen here, or ("variant: fault") not to that variant.
+    cannot happen here, or ("variant: fault") not to that variant.  ``servers`` are those of variants whose server is the lesson.
     """
 
     user: str
@@ -55,3 +55,4 @@ class Survival:
     celery: CeleryWorker | None = None
     also: tuple[Literal["pool", "poison"], ...] = ()
     without: tuple[str, ...] = ()
+    servers: Mapping[str, Server] = field(default_factory=dict)
