@@ -445,6 +445,15 @@ def test_g10_where_requests_were_cut_off_the_workers_are_in_between(handled: int
     assert judged("G10", broken(made(load, 100, server=counters(handled)), 2), load, 2.0).passed is passed
 
 
+@pytest.mark.parametrize(("handled", "passed"), [(99, False), (100, True), (103, True), (104, False)])
+def test_g10_what_a_scenario_asks_over_its_own_connections_has_no_rows(handled: int, passed: bool) -> None:
+    trial = made(ClosedLoad(4), 100, server=counters(handled))
+    server = {name: trial.server(name) for name in ("start_ns", "t_ns", "pid", "ending", "requests", "answered", "own")}
+    rows = {name: trial.column(name) for name in SAMPLE_COLUMNS}
+    own = memory_trial(replace(trial.record, observed={"asked_otherwise": 3.0}), rows, server)
+    assert judged("G10", own, ClosedLoad(4), 2.0).passed is passed
+
+
 def test_g10_a_request_sent_again_may_have_been_handled_twice() -> None:
     load = ClosedLoad(4)
     assert judged("G10", made(load, 100, resent=1, server=counters(101)), load, 2.0).passed is True

@@ -4,6 +4,7 @@ from analysis.facts import TrialFacts
 from analysis.gates.cell import Cell, Outcome, skip
 from analysis.gates.thresholds import limit
 from lab.model import Condition
+from lab.words.record import ASKED_OTHERWISE
 
 NOT_THE_SERVER = ("sql", "redis", "fault")
 """Actions of events that leave the server's processes alone."""
@@ -45,15 +46,17 @@ def _between(trial: TrialFacts, condition: Condition) -> tuple[int, str]:
     """How many requests the rows and the workers disagree about, and how.
 
     Equal where every request got its answer.  Where some were cut off or sent again, or a proxy stands in between, nobody knows whether
-    these reached a worker: then the workers must have begun at least as many as they answered and at most as many as were sent.
+    these reached a worker: then the workers must have begun at least as many as they answered and at most as many as were sent.  The same
+    where the scenario asked over connections of its own, of which there are no rows.
     """
     seen, rows = trial.record.generator, trial.rows
     assert trial.handled is not None and seen is not None
     proxied = condition.proxy is not None and condition.proxy.where == "target"
     begun = trial.handled.requests
-    if not (rows.broken or seen.resent or proxied):
+    otherwise = round(trial.record.observed.get(ASKED_OTHERWISE, 0))
+    if not (rows.broken or seen.resent or proxied or otherwise):
         return abs(begun - rows.stamped), f"{rows.stamped} answers from workers that handled {begun} requests"
-    most = rows.sent + seen.resent
+    most = rows.sent + seen.resent + otherwise
     said = f"{rows.stamped} answers from workers that handled {begun} of {most} requests sent"
     return max(rows.stamped - begun, begun - most, 0), said
 

@@ -22,6 +22,7 @@ from lab.generator.state import LoadState
 from lab.generator.wire import build_request, check_url, encode_json
 from lab.model import Burst, ClosedLoad, Condition, Scenario
 from lab.target.address import Address
+from lab.words.record import ASKED_OTHERWISE
 
 monotonic_ns = time.monotonic_ns
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it
@@ -176,6 +177,10 @@ class LabUser(User):  # type: ignore[misc]
         """Add to a number that the trial keeps: ``observed[name]``."""
         if type(self).state is not None:
             type(self).state.recorder.count(name, n)  # type: ignore[union-attr]
+
+    def ask_otherwise(self, most: int) -> None:
+        """Say that up to ``most`` requests are asked over a connection of the scenario's own, of which there are no rows."""
+        self.count(ASKED_OTHERWISE, most)
 
     def observe_max(self, name: str, value: float) -> None:
         """Keep the largest value: ``observed[name]``."""
