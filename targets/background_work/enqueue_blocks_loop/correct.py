@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 import uuid
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 from redis import RedisError
 
 PUBLISH_TIMEOUT_S = 2.0
+SLOW_S = 0.5
 PUBLISHERS = CapacityLimiter(10)  # separate threads: those of `def` routes stay free while the broker hangs
 log = logging.getLogger(__name__)
 celery_app = Celery("renderings", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
@@ -51,8 +53,10 @@ async def health() -> dict[str, str]:
 
 @app.post("/renderings", status_code=202)
 async def start_rendering(new: NewRendering) -> Rendering:
-    job_id = uuid.uuid4().hex
+    job_id, began = uuid.uuid4().hex, time.monotonic()
     # In a thread: the event loop serves others meanwhile.  What hangs is given up after two seconds.
     async with asyncio.timeout(PUBLISH_TIMEOUT_S):
         await to_thread.run_sync(render.delay, job_id, new.template, abandon_on_cancel=True, limiter=PUBLISHERS)
+    if (took := time.monotonic() - began) > SLOW_S:
+        log.warning("the queue took %.1f s to accept %s", took, job_id)
     return Rendering(job_id=job_id)
