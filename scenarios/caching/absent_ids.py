@@ -42,11 +42,13 @@ class Creator(LabUser):
 
 
 class Steady(LabUser):
-    """Asks for what exists and for what does not."""
+    """Asks for what exists, for what does not, and now and then for what nobody has asked for."""
 
     @task
     def read_product(self) -> None:
         product = self.rng.randint(900, 1100)
+        if self.rng.random() < 0.1:
+            product = self.rng.randint(2_000, 2_000_000)
         reply = self.get(f"/products/{product}", name="product", expect=(200, 404))
         self.count("wrong", reply.status == (404 if product <= 1000 else 200))
 

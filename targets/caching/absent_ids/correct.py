@@ -3,8 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
 import asyncpg
@@ -66,6 +66,14 @@ async def database(request: Request) -> AsyncIterator[Any]:
         raise HTTPException(503, "Try again later", {"Retry-After": "1"}) from problem
 
 
+@contextmanager
+def cache_may_be_away() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as problem:  # a cache that is away is a cache that is empty; whoever runs it wants to know
+        log.warning("No cache: %r", problem)
+
+
 @app.get("/health")
 async def health() -> dict[str, str]:
     return {"status": "ok"}
@@ -81,13 +89,13 @@ async def load(product_id: int, request: Request) -> str | None:
 async def read_product(product_id: Id, request: Request) -> Product:
     redis, key = request.app.state.redis, f"product:{product_id}"
     kept: str | bytes | None = None
-    with suppress(RedisError):  # a cache that is away is a cache that is empty
+    with cache_may_be_away():
         kept = await redis.get(key)
     if kept is None:
         kept = await load(product_id, request)
         # That there is nothing is an answer too, and it is kept for a short time.
         kept, ttl_s = (kept, TTL_S) if kept is not None else (ABSENT, ABSENT_TTL_S)
-        with suppress(RedisError):
+        with cache_may_be_away():
             await redis.set(key, kept, ex=ttl_s)
     if kept == ABSENT:
         raise HTTPException(404, "No such product")
