@@ -1,0 +1,29 @@
+"""Lists products; the route has no response model, to save the validation."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+class Product(BaseModel):
+    id: int
+    name: str
+    price_cents: int
+    in_stock: bool
+    tags: list[str]
+
+
+PRODUCTS = [
+    Product(id=i, name=f"Product {i}", price_cents=100 * i, in_stock=i % 3 > 0, tags=["garden", "tools"])
+    for i in range(1, 201)
+]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+# Without a response model FastAPI does not know what comes: it walks through every value in Python and then calls json.dumps.
+@app.get("/products", response_model=None)
+async def list_products(limit: Limit = 20) -> list[Product]:
+    return PRODUCTS[:limit]
