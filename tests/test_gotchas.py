@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, family_of
 from analysis.report.matrix import MEASURED_BEGIN, MEASURED_END
 from analysis.report.prose import SECTIONS
+from analysis.verdicts import EXACT_FAMILIES
 from lab.catalog import known as catalogue_rows
-from lab.model import CLAIM_KINDS, MetricExpression
+from lab.model import CLAIM_KINDS, ClosedLoad, Condition, MetricExpression
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = sorted(one for one in (ROOT / "targets").glob("*/*") if one.is_dir() and one.name != "__pycache__")
@@ -314,3 +315,18 @@ def test_what_a_scenario_names_exists(slug: str) -> None:
 def test_the_share_of_lines_is_counted_in_order() -> None:
     assert shared_share(["a", "b", "c", "d"], ["a", "x", "c", "d"]) == 0.75
     assert shared_share(["a", "b"], ["x", "y"]) == 0
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_what_is_timed_has_pairs_enough_for_an_interval(slug: str) -> None:
+    plan = plan_of(slug)
+    pairs = {
+        Condition(one["label"], ClosedLoad(1)).key: one["quick_pairs"] or plan["quick_pairs"]
+        for one in plan["conditions"] if one["quick"]
+    }  # fmt: skip
+    for claim in plan["claims"]:
+        families = {family_of(ref) for ref in MetricExpression.parse(claim["metric"]).refs}
+        if (claim["tolerance"] == 0 and claim["relation"] != "about") or families <= EXACT_FAMILIES:
+            continue  # a bound that holds in every trial, or a count, is judged as it stands
+        alone = [key for key in claim["predictions"] if pairs.get(key, 2) < 2]
+        assert not alone, f"claim {claim['id']} is timed and has one pair in a quick run under {alone}: it can only be inconclusive"

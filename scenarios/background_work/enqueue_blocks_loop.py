@@ -94,7 +94,6 @@ SCENARIO = Scenario(
             proxy=Proxy("redis", STALL),
             events=(Event(BACK_S, "fault", statement=PASS, label="the broker answers again"),),
             forced=True,
-            quick_pairs=1,
         ),
         Condition(
             REFUSES,
