@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from fastapi.responses import RedirectResponse
 CLIENT, CALLBACK = "shop", "https://shop.example.com/callback"
 AUTHORIZE = "https://login.example.com/authorize"
 PROVIDER_KEY = os.environ.get("PROVIDER_KEY", "")
+log = logging.getLogger(__name__)
 provider = FastAPI()
 
 
@@ -71,11 +73,13 @@ async def customer_of(code: str, more: dict[str, str], request: Request) -> str:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     try:
         answer = await request.app.state.provider.post("/token", content=form, headers=headers)
-    except httpx2.HTTPError:
+    except httpx2.HTTPError as problem:
+        log.warning("the provider is away: %r", problem)
         raise HTTPException(503, "The login service is away", {"Retry-After": "1"}) from None
     if answer.status_code == 400:
         raise HTTPException(400, "This login is not valid: begin again")
     if answer.status_code != 200:
+        log.warning("the provider answered %d", answer.status_code)
         raise HTTPException(503, "The login service is away", {"Retry-After": "1"})
     return str(answer.json()["sub"])
 
