@@ -186,7 +186,7 @@ class Stage:
             return descendants(server.child.pid)
         tree = set(descendants(server.child.pid))  # a number that a worker had may be somebody else's by now
         workers = [pid for pid in server.worker_pids() if pid in tree]
-        if not kind_of(self.condition.server.kind).replaces(self.condition.workers):
+        if not kind_of(self.condition.server.kind).replaces(self.condition.server):
             self._killed = True
         if whom == "querying":
             return [self._querying(workers)]

@@ -77,7 +77,8 @@ class Browsers(LabUser):
         browser.keep(answer)
         if answer.status != 303:
             return ""
-        return str(self.get("/me", name="me", headers=browser.headers).json()["customer"])
+        me = self.get("/me", name="me", headers=browser.headers)
+        return str(me.json()["customer"]) if me.status == 200 else ""
 
     def journey(self) -> None:
         self.count("attacker_logged_in", 0)

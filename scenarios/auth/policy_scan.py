@@ -25,9 +25,10 @@ class Asker(LabUser):
 
     def ask(self, **question: object) -> None:
         reply = self.post("/decisions", name="decision", json=question)
-        answer = reply.json()
-        self.count("read", answer["policies_read"])
-        self.count("allowed", answer["allowed"])
+        if reply.status == 200:
+            answer = reply.json()
+            self.count("read", answer["policies_read"])
+            self.count("allowed", answer["allowed"])
 
     def journey(self) -> None:
         for _ in range(REQUESTS):

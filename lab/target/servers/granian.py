@@ -11,4 +11,7 @@ def _arguments(server: Server, app: str, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-SERVER = ServerKind("granian", "granian", _arguments, loops=("uvloop", "asyncio", "rloop"), own_parser="hyper")
+SERVER = ServerKind(
+    "granian", "granian", _arguments, loops=("uvloop", "asyncio", "rloop"), own_parser="hyper",
+    replaces=lambda server: "--respawn-failed-workers" in server.options,
+)  # fmt: skip

@@ -11,4 +11,7 @@ def _arguments(server: Server, app: str, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-SERVER = ServerKind("hypercorn", "hypercorn", _arguments, own_parser="h11 (hypercorn)")
+SERVER = ServerKind(
+    "hypercorn", "hypercorn", _arguments, own_parser="h11 (hypercorn)",
+    replaces=lambda server: False,  # 0.18: the master ends when a worker was killed (hypercorn/run.py)
+)  # fmt: skip

@@ -20,7 +20,7 @@ class ServerKind:
 
     ``loops`` and ``parsers`` are what it can be given; a server without ``parsers`` has ``own_parser``.  ``default_parser`` is what a loop
     comes with where nothing is asked for.  ``package`` is installed besides the loop's and the parser's.  ``replaces`` says whether a
-    worker that dies is missed by nobody else: a process above it goes on (for a number of workers).
+    worker may die without the whole: a process above it goes on, with another in its place or with those that are left.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ServerKind:
     own_parser: str = ""
     default_parser: Callable[[str], str] = lambda loop: "httptools"
     pairs: Callable[[Server], str] = lambda server: ""
-    replaces: Callable[[int], bool] = lambda workers: True
+    replaces: Callable[[Server], bool] = lambda server: True
 
     def parser(self, server: Server) -> str:
         """The HTTP parser in use."""

@@ -20,5 +20,5 @@ SERVER = ServerKind(
     _arguments,
     loops=("uvloop", "asyncio", "zuvloop", "rloop"),
     parsers=("httptools", "h11", "zttp"),
-    replaces=lambda workers: workers > 1,
+    replaces=lambda server: server.workers > 1,
 )
