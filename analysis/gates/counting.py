@@ -4,7 +4,7 @@ from analysis.facts import TrialFacts
 from analysis.gates.cell import Cell, Outcome, skip
 from analysis.gates.thresholds import limit
 from lab.model import Condition
-from lab.words.record import ASKED_OTHERWISE
+from lab.words.loads import ASKED_OTHERWISE
 
 NOT_THE_SERVER = ("sql", "redis", "fault")
 """Actions of events that leave the server's processes alone."""

@@ -22,7 +22,7 @@ from lab.generator.state import LoadState
 from lab.generator.wire import build_request, check_url, encode_json
 from lab.model import Burst, ClosedLoad, Condition, Scenario
 from lab.target.address import Address
-from lab.words.record import ASKED_OTHERWISE
+from lab.words.loads import ASKED_OTHERWISE
 
 monotonic_ns = time.monotonic_ns
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function around it

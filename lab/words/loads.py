@@ -15,6 +15,9 @@ BURST_MARGIN_S = 30.0
 JOURNEY_S = 2.0
 """What a journey takes, roughly; nobody knows before."""
 
+ASKED_OTHERWISE = "asked_otherwise"
+"""In ``observed``: the most requests that the scenario asked over connections of its own, of which there are no rows."""
+
 
 @dataclass(frozen=True)
 class ClosedLoad(Shape):

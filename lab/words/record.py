@@ -17,8 +17,6 @@ from lab.target.inside.rows import SERVER_ROW_BYTES as SERVER_ROW_BYTES
 
 FORMAT_VERSION = 3
 SELFTEST_VERSION = 3  # of selftest.json; its history stands in analysis.selftest
-ASKED_OTHERWISE = "asked_otherwise"
-"""In ``observed``: the most requests that the scenario asked over connections of its own, of which there are no rows."""
 
 
 @dataclass(frozen=True)
