@@ -3,6 +3,13 @@
 from analysis.model import GotchaVerdict
 from analysis.report.figures import interval_text, value_text
 from analysis.summary import UNTOLD
+from lab.words.references import MetricExpression
+
+NOUNS = {
+    "sql_calls": ("statement", "statements"), "redis_calls": ("command", "commands"), "requests_sent": ("request", "requests"),
+    "status_count": ("answer", "answers"), "plan_rows_visited": ("row", "rows"),
+}  # fmt: skip
+"""What a count counts, one of them and several: a bare number behind a sentence says nothing."""
 
 
 def cost(verdict: GotchaVerdict) -> str:
@@ -15,10 +22,19 @@ def cost(verdict: GotchaVerdict) -> str:
         return f"Not known from this run: {told[0].speaking.reason}."
     seen = claim.speaking.quotable
     low, high = (seen.low, seen.high) if seen is not None else (None, None)
-    figure = value_text(seen, claim.unit)
+    figure = f"{value_text(seen, claim.unit)}{_noun(claim.metric, None if seen is None or seen.never else seen.value)}"
     if claim.unit == "x" and low is not None and high is not None and low <= 1 <= high:
         return f"None that this run can tell: {claim.statement} ({figure}, {interval_text(seen, claim.unit)})."
-    return f"{claim.statement[:1].upper()}{claim.statement[1:]}: {figure}."
+    statement = claim.statement.removeprefix("and ").removeprefix("but ")
+    return f"{statement[:1].upper()}{statement[1:]}: {figure}."
+
+
+def _noun(metric: str, value: float | None) -> str:
+    expression = MetricExpression.parse(metric)
+    one, several = NOUNS.get(expression.numerator.metric, ("", ""))
+    if expression.denominator is not None or not one or value is None:
+        return ""
+    return f" {one if value == 1 else several}"
 
 
 def how_sure(verdict: GotchaVerdict) -> str:
