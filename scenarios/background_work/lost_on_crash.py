@@ -103,13 +103,13 @@ class Visitor(LabUser):
         self.count("acknowledged", self.sign_up() == 201)
         self.count("unsettled", 0)
         if self.number == 0:
-            self.wait()
+            self.wait_until_done()
 
     def sign_up(self) -> int:
         """One user more; the status."""
         return self.post("/users", name="sign up", json={"email": f"user{self.number}@example.org"}).status
 
-    def wait(self) -> None:
+    def wait_until_done(self) -> None:
         """Returns when nothing is left to happen: looked up in the database and the broker, not at the target."""
         deadline = time.monotonic() + MOST_WAIT_S
         users = USERS

@@ -64,7 +64,7 @@ class Steady(LabUser):
     sent = 0
 
     @task
-    def start(self) -> None:
+    def transfer(self) -> None:
         self.sent += 1
         body = {"transfer_id": f"transfer-{self.number}-{self.sent}", "cents": 100}
         self.post("/transfers", name="transfer", json=body)
