@@ -236,7 +236,7 @@ SCENARIO = Scenario(
             "counts",
             each.observed("stayed_s"),
             "One client that stays keeps the old process: {limit:.1f} s, {longer:.1f} s, or for ever",
-            y_label="time until the stream is cut, s (asked for 7 s)",
+            y_label="time until the stream is cut, of 7 s that are asked for",
             conditions=(STREAM,),
             theory=("limit", "longer", "for_ever"),
         ),
