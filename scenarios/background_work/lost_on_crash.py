@@ -372,7 +372,8 @@ SCENARIO = Scenario(
         variants=("correct", "with_procrastinate_rescue"),
         also=("poison",),
         limits={
-            "with_procrastinate_rescue: PostgreSQL stalls": "A stall shorter than its time-out is waited for, and not logged."
+            "with_procrastinate_rescue: PostgreSQL stalls": "A stall shorter than its time-out is waited for, and not logged.",
+            "with_procrastinate_rescue: upstream stalls": "A stall shorter than its time-out is waited for, and not logged.",
         },
         without=(*FAULTS_OF_REDIS, *FAULTS_OF_CELERY, "with_procrastinate_rescue: poison job"),  # correct uses neither
     ),
