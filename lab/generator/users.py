@@ -34,8 +34,8 @@ ONE_AT_A_TIME = "a user has one connection and sends one request at a time; this
 """Else the second would be given the answer to the first."""
 
 
-FOR_SCENARIOS = {"journey", "before_burst", "on_start", "on_stop"}
-"""The methods that a scenario's class may write anew."""
+LOCUSTS_OWN = {name for name in vars(User) if callable(getattr(User, name)) and not name.startswith("_")} - {"on_start", "on_stop", "wait_time"}
+"""``start``, ``stop``, ``wait`` ...: a task of such a name would take the place of what Locust calls."""
 
 
 class LabUser(User):  # type: ignore[misc]
@@ -54,13 +54,11 @@ class LabUser(User):  # type: ignore[misc]
     def __init_subclass__(cls, **options: Any) -> None:
         """A task that a class writes anew replaces the inherited one; Locust would do both, in turn.
 
-        Raises TypeError where a scenario's class takes a name that this class or Locust's needs.
+        Raises TypeError where a class takes the name of a method that Locust calls.
         """
         super().__init_subclass__(**options)
-        if not cls.__module__.startswith("lab."):
-            needed = {name for kind in (User, LabUser) for name in vars(kind) if callable(getattr(kind, name))} - FOR_SCENARIOS
-            if taken := sorted(name for name in vars(cls) if name in needed and not name.startswith("__")):
-                raise TypeError(f"{cls.__name__}.{taken[0]}: the load generator needs this name; give the task another one")
+        if taken := sorted(LOCUSTS_OWN & vars(cls).keys()):
+            raise TypeError(f"{cls.__name__}.{taken[0]}: Locust needs this name; give the method another one")
         cls.tasks = [one for one in cls.tasks if getattr(cls, getattr(one, "__name__", ""), one) is one]
 
     def __init__(self, environment: Any) -> None:
